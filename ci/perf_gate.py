@@ -60,10 +60,12 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "relu": (
         *("identity", "relu6", "bounded_relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "hard_silu", "threshold"),
         *("soft_shrink", "hard_shrink", "binary_step", "sign", "softsign", "square", "sqrt", "absolute"),
+        "rsqrt",
     ),
-    "sigmoid": ("silu", "gelu_tanh", "mish", "exponential"),
-    "elu": ("celu", "selu"),
-    "softplus": ("log_sigmoid", "log"),
+    "sigmoid": ("silu", "gelu_tanh", "mish", "exponential", "sin", "cos"),
+    "elu": ("celu", "selu", "expm1"),
+    "softplus": ("log_sigmoid", "log", "log1p"),
+    "gelu": ("erf",),
     "mse": ("mae", "half_sse", "quadratic_cost", "mape", "huber", "hinge", "squared_hinge"),
     "binary_cross_entropy": ("msle", "log_cosh", "poisson", "half_poisson_deviance", "binary_focal_cross_entropy"),
     # pairs of numbers
@@ -74,6 +76,8 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "rmsprop_step": ("rmsprop_root_step",),
     "adagrad_step": ("adagrad_root_step",),
     "rprop_step": ("rprop_minus_step",),
+    # products of many small matrices
+    "attention": ("batch_matmul",),
     # rows
     "softmax": ("log_softmax",),
     "kl_divergence": (

@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from types import ModuleType
 
-from fastnn import discrete, numerics, spatial
+from fastnn import control, discrete, mathematics, numerics, places, spatial
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
@@ -24,7 +24,7 @@ STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
 _HEADER = '''\
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
@@ -98,6 +98,11 @@ def _stub(op: Op) -> str:
 _SHADOWS = "  # noqa: A001 - Keras's name"
 
 
+def _line(parameter: inspect.Parameter) -> str:
+    shadows = "  # noqa: A002 - Keras's name" if hasattr(builtins, parameter.name) else ""
+    return f"    {_unquoted(parameter)},{shadows}\n"
+
+
 def _unquoted(parameter: inspect.Parameter) -> str:
     default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
     stars = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else ""
@@ -108,7 +113,7 @@ def _of_function(module: ModuleType, name: str) -> str:
     """One of the functions that are made of ops: its head, and the first line of its docstring."""
     function = getattr(module, name)
     parameters = inspect.signature(function).parameters.values()
-    lines = "".join(f"    {_unquoted(parameter)},\n" for parameter in parameters)
+    lines = "".join(map(_line, parameters))
     kind, doc = function.__annotations__["return"], inspect.cleandoc(function.__doc__).splitlines()[0]
     head = f"def {name}("
     return f'{head}{_SHADOWS if hasattr(builtins, name) else ""}\n{lines}) -> {kind}:\n    """{doc}"""\n'
@@ -116,7 +121,8 @@ def _of_function(module: ModuleType, name: str) -> str:
 
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    made = (_of_function(module, name) for module in (numerics, discrete, spatial) for name in module.NAMES)
+    modules = (numerics, discrete, places, mathematics, spatial, control)
+    made = (_of_function(module, name) for module in modules for name in module.NAMES)
     return _HEADER + "\n".join([*(_stub(op) for name, op in TABLE.items() if name not in numerics.NAMES), _PACK, *made])
 
 

@@ -89,6 +89,17 @@ def _fraction(t: Array) -> Array:
     return fraction
 
 
+def _erf(x: Array) -> Array:
+    """By its series near 0, else by the normal distribution."""
+    near = np.clip(x, -1, 1)
+    term = total_ = np.ones_like(x)
+    for k in range(1, 40):
+        term = term * -near * near / k
+        total_ = total_ + term / (2 * k + 1)
+    root = np.sqrt(np.arctan(np.ones_like(x)))
+    return np.where(abs(x) < 1, near * total_ / root, 2 * _normal(np.sqrt(x.dtype.type(2)) * x) - 1)
+
+
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
 
@@ -153,7 +164,7 @@ class Function:
         """Why there is no oracle here; "" where there is."""
         if wider(dtype) is None:
             return "a long double has no more bits here"
-        normal = self.oracle in (_normal, FUNCTIONS["gelu"].oracle) and dtype == "float32"
+        normal = self.oracle in (_normal, _erf, FUNCTIONS["gelu"].oracle) and dtype == "float32"
         return "SciPy is not installed" if normal and importlib.util.find_spec("scipy") is None else ""
 
 
@@ -177,7 +188,12 @@ FUNCTIONS = {
     # a product of three factors of some roundings each
     "normal_cdf": Function(_normal, _bounds(6.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
-    "log1p": Function(np.log1p, _bounds(3.0, 6.0), "smallest_subnormal"),
+    "log1p": Function(np.log1p, _bounds(3.0, 6.0)),
+    "erf": Function(_erf, _bounds(3.0, 4.0)),
+    "sin": Function(np.sin, _BOUNDS),
+    "cos": Function(np.cos, _BOUNDS),
+    # a root and a quotient
+    "rsqrt": Function(_chosen(lambda x: 1 / np.sqrt(x)), _BOUNDS),
     "square": Function(np.square, _ROUNDED),
     "sqrt": Function(_chosen(np.sqrt), _ROUNDED),
     "absolute": Function(np.abs, _EXACT),

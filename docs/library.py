@@ -27,6 +27,7 @@ MODULES = (
     "optimizers.schedules",
     "callbacks",
     "initializers",
+    "random",
     "regularizers",
     "constraints",
     "datasets",

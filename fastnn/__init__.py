@@ -34,6 +34,7 @@ _SUBMODULES = (
     "onnx",
     "ops",
     "optimizers",
+    "random",
     "regularizers",
     "sklearn",
     "thinc",

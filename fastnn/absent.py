@@ -109,6 +109,9 @@ _KERAS = {
         CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule
         PiecewiseConstantDecay PolynomialDecay deserialize serialize
     """,
+    "fastnn.random": """
+        SeedGenerator beta binomial categorical dropout gamma normal randint shuffle truncated_normal uniform
+    """,
     "fastnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer deserialize get l1 l1_l2 l2 orthogonal_regularizer
         serialize
@@ -133,7 +136,6 @@ _INSTEAD = {
     "applications": "there are no pretrained networks; load_model reads Keras's files",
     "backend": "utils.clear_session and ops stand in its place",
     "get_file": "pooch.retrieve fetches and verifies a file",
-    "random": "layers.GaussianNoise and Dropout draw, ops.random_normal does",
     "saving": "models and utils have what it has",
 }
 # What some names of other libraries are called here.

@@ -358,11 +358,13 @@ _RULES: dict[str, _Rule] = {
     "matmul": _of_product,
     "batch_matmul": _of_batch_product,
     "embedding": _of_words,
+    "gather_backward": lambda node, slopes: {"dy": ops.gather(slopes[0], node.given["index"])},
     **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),
     "zero_pad2d": _of_option("crop2d", "padding"),
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "identity": lambda node, slopes: {"x": slopes[0]},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
     # nothing depends on what they are like

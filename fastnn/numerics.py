@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import adoption, backends, checks
-from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain
+from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain, powers
 
 Array = Any
 
@@ -121,7 +121,7 @@ def max(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False)
     The gradient goes to the first of several that are the largest.
     """
     given = operand("x", x)
-    rows, kept, squeezed = _rows("x", given, axis)
+    rows, kept, squeezed = rows_of_axes("x", given, axis)
     if rows.shape[1] == 0:
         raise ValueError(f"x: got shape {tuple(given.shape)}, wants numbers along axis {axis}")
     largest = OPS["sequence_max"](rows.reshape(*rows.shape, 1))
@@ -158,8 +158,13 @@ def negative(x: Any) -> Array:
 
 
 def power(x1: Any, x2: Any) -> Array:
-    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
-    return operand("x1", x1) ** operand("x2", x2)
+    """x1 to the power x2.
+
+    What is followed is taken to whole powers by products, to 0.5 by the root, to others as exp(x2 log x1): x1 > 0.
+    """
+    base, exponent = operand("x1", x1), operand("x2", x2)
+    followed = isinstance(base, Followed) or isinstance(exponent, Followed)
+    return powers(base, exponent) if followed else base**exponent
 
 
 def var(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -242,7 +247,7 @@ def _of_matrices(a: Any, b: Any) -> Any:
 def einsum(subscripts: str, *operands: Any) -> Array:
     """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "...".
 
-    Of two it is one product of matrices, sample by sample where both and the result have an axis.
+    Of two it is one product of matrices, or one a sample where both and the result have an axis.
     """
     given = [operand(f"operands[{place}]", each) for place, each in enumerate(operands)]
     sides = checks.instance("subscripts", subscripts, str, "a string").replace(" ", "").split("->")
@@ -264,10 +269,11 @@ def einsum(subscripts: str, *operands: Any) -> Array:
     batch, summed = [each for each in both if each in wanted], [each for each in both if each not in wanted]
     rows, columns = [each for each in of_a if each not in both], [each for each in of_b if each not in both]
     s, n, k, m = (math.prod(sizes[each] for each in group) for group in (batch, rows, summed, columns))
-    left = _in_order_of(a, of_a, "".join(batch + rows + summed)).reshape(s, n, k)
-    right = _in_order_of(b, of_b, "".join(batch + summed + columns)).reshape(s, k, m)
+    product, lead = (OPS["batch_matmul"], (s,)) if batch else (OPS["matmul"], ())
+    left = _in_order_of(a, of_a, "".join(batch + rows + summed)).reshape(*lead, n, k)
+    right = _in_order_of(b, of_b, "".join(batch + summed + columns)).reshape(*lead, k, m)
     order = "".join(batch + rows + columns)
-    y = OPS["batch_matmul"](left, right).reshape(tuple(sizes[each] for each in order))
+    y = product(left, right).reshape(tuple(sizes[each] for each in order))
     return _in_order_of(y, order, wanted)
 
 
@@ -313,7 +319,7 @@ def _along(op: str, x: Any, axis: int, out: Any) -> Any:
     if axis in (-1, 1) and getattr(x, "ndim", 2) == 2:
         return OPS[op](x, out=out)
     given = operand("x", x)
-    at = _axis("axis", axis, given.ndim)
+    at = axis_of("axis", axis, given.ndim)
     if out is not None:
         raise ValueError(f"out: got an array for x of {given.ndim} dimensions along axis {at}, wants None but for rows")
     last = given if at == given.ndim - 1 else moveaxis(given, at, given.ndim - 1)
@@ -358,6 +364,24 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
     return _placed(np.eye(N, M, k, dtype or "float32"))
 
 
+def full_like(x: Any, fill_value: float, dtype: Any = None) -> Array:
+    """An array of one number in the shape of x, and in its dtype or another."""
+    given = operand("x", x)
+    made = OPS["add"](zeros_like(given), constant(checks.real("fill_value", fill_value, infinite=True), given))
+    return made if dtype is None else cast(made, dtype)
+
+
+def copy(x: Any) -> Array:
+    """A new array of the same numbers."""
+    given = operand("x", x)
+    return OPS["identity"](given) if isinstance(given, Followed) or given.dtype.kind == "f" else given.copy()
+
+
+def ndim(x: Any) -> int:
+    """How many dimensions x has."""
+    return len(np.shape(x) if isinstance(x, (list, tuple, int, float)) else shape(x))
+
+
 def convert_to_tensor(x: Any, dtype: Any = None) -> Array:
     """x as ``array`` gives it: Keras's other name."""
     return array(x, dtype)
@@ -399,7 +423,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Array:
     """x with two axes exchanged, a new array."""
     given = operand("x", x)
     order = [*range(given.ndim)]
-    one, other = (_axis(name, axis, given.ndim) for name, axis in (("axis1", axis1), ("axis2", axis2)))
+    one, other = (axis_of(name, axis, given.ndim) for name, axis in (("axis1", axis1), ("axis2", axis2)))
     order[one], order[other] = other, one
     return permute(given, order)
 
@@ -408,8 +432,8 @@ def moveaxis(x: Any, source: int, destination: int) -> Array:
     """x with an axis at another place, a new array."""
     given = operand("x", x)
     order = [*range(given.ndim)]
-    taken = order.pop(_axis("source", source, given.ndim))
-    order.insert(_axis("destination", destination, given.ndim), taken)
+    taken = order.pop(axis_of("source", source, given.ndim))
+    order.insert(axis_of("destination", destination, given.ndim), taken)
     return permute(given, order)
 
 
@@ -428,7 +452,7 @@ def tile(x: Any, repeats: int | Sequence[int]) -> Array:
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Array:
     """Every entry along an axis so many times, one behind the other; of all in one dimension where there is none."""
     given = ravel(x) if axis is None else operand("x", x)
-    at, count = _axis("axis", axis or 0, given.ndim), checks.integer("repeats", repeats, 0)
+    at, count = axis_of("axis", axis or 0, given.ndim), checks.integer("repeats", repeats, 0)
     apart = given.reshape((*given.shape[: at + 1], 1, *given.shape[at + 1 :]))
     several = tile(apart, [count if place == at + 1 else 1 for place in range(apart.ndim)])
     return several.reshape((*given.shape[:at], given.shape[at] * count, *given.shape[at + 1 :]))
@@ -475,7 +499,7 @@ def concatenate(xs: Sequence[Any], axis: int = 0) -> Array:
             raise TypeError(f"xs[{place}]: got {checks.describe(array)}, wants an array")
     arrays = [operand(f"xs[{place}]", array) for place, array in enumerate(xs)]
     first, rank = arrays[0].shape, len(arrays[0].shape)
-    at = _axis("axis", axis, rank)
+    at = axis_of("axis", axis, rank)
     for place, array in enumerate(arrays):
         shape = tuple(array.shape)
         if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
@@ -505,7 +529,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
     array = operand("x", x)
     if not hasattr(array, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(array.shape))
+    at = axis_of("axis", axis, len(array.shape))
     size, given = array.shape[at], indices_or_sections
     if isinstance(given, (list, tuple)):
         inner = [checks.integer(f"indices_or_sections[{i}]", index, 0, size) for i, index in enumerate(given)]
@@ -528,7 +552,7 @@ def stack(x: Sequence[Any], axis: int = 0) -> Array:
         if not hasattr(array, "shape") or tuple(array.shape) != tuple(getattr(x[0], "shape", ())):
             raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
     shape = tuple(x[0].shape)
-    at = _axis("axis", axis, len(shape) + 1)
+    at = axis_of("axis", axis, len(shape) + 1)
     arrays = [operand(f"x[{place}]", array) for place, array in enumerate(x)]
     return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in arrays], at)
 
@@ -538,7 +562,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Array, ...]:
     if not hasattr(x, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
     x = operand("x", x)
-    at = _axis("axis", axis, len(x.shape))
+    at = axis_of("axis", axis, len(x.shape))
     if num is not None and num != x.shape[at]:
         raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
     if not x.shape[at]:
@@ -553,7 +577,7 @@ def flip(x: Any, axis: int | None = None) -> Array:
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
     if axis is None:
         return reshape(flip(given.reshape(-1), 0), given.shape)
-    at = _axis("axis", axis, len(given.shape))
+    at = axis_of("axis", axis, len(given.shape))
     blocks, rows = math.prod(given.shape[:at]), given.shape[at]
     numbers = kept(
         ("reversal", blocks, rows), given, lambda: np.arange(blocks * rows).reshape(blocks, rows)[:, ::-1].reshape(-1)
@@ -574,11 +598,11 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str | None = None) 
     given = operand("x", x)
     identity = kept(("identity", classes, kind), given, lambda: np.eye(classes, dtype=kind))
     rows = OPS["gather"](identity, given.reshape(math.prod(given.shape))).reshape(*given.shape, classes)
-    at = _axis("axis", axis, rows.ndim)
+    at = axis_of("axis", axis, rows.ndim)
     return rows if at == rows.ndim - 1 else moveaxis(rows, -1, at)
 
 
-def _axis(name: str, axis: Any, rank: int) -> int:
+def axis_of(name: str, axis: Any, rank: int) -> int:
     """``axis`` counted from the first."""
     return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
 
@@ -598,7 +622,7 @@ def _summed(x: Any, axis: Any, keepdims: bool, mean: bool) -> Any:
     if places == [*range(len(places))]:
         whole = OPS["matmul"](constant(weight, given, (1, count)), given.reshape(count, math.prod(squeezed)))
     else:
-        rows, *_ = _rows("x", given, axis)
+        rows, *_ = rows_of_axes("x", given, axis)
         whole = OPS["matmul"](rows, constant(weight, given, (count, 1)))
     return whole.reshape(tuple(sizes))
 
@@ -619,7 +643,7 @@ def _places(given: Any, axis: Any) -> tuple[list[int], list[int], list[int]]:
     return places, kept, [size for place, size in enumerate(given.shape) if place not in places]
 
 
-def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
+def rows_of_axes(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
     """(the numbers that become one each as the rows of a matrix, the shape with 1 in the axes' places, and without)."""
     if not hasattr(given, "shape"):
         raise TypeError(f"{name}: got {checks.describe(given)}, wants an array")
@@ -634,9 +658,9 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
 OF_OTHER_RANKS: dict[str, Callable[..., Any]] = {"matmul": products}
 
 NAMES = (
-    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "einsum",
-    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "log_softmax", "logsumexp", "max", "mean",
-    "min", "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel",
-    "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes",
-    "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
+    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "copy", "dot",
+    "einsum", "exp", "expand_dims", "eye", "flip", "full", "full_like", "get_item", "linspace", "log_softmax",
+    "logsumexp", "max", "mean", "min", "moveaxis", "ndim", "negative", "normalize", "one_hot", "ones", "ones_like",
+    "pad", "permute", "power", "ravel", "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std",
+    "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, adoption, backends, checks, discrete, numerics, spatial, tape
+from fastnn import absent, adoption, backends, checks, control, discrete, mathematics, numerics, places, spatial, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -512,16 +512,17 @@ def unpack(packed: Any) -> Any:
 
 
 # What is made of the table's ops, a module each.
-_MADE = (numerics, discrete, spatial)
+_MADE = (numerics, discrete, places, mathematics, spatial, control)
 _MADE_OF_OPS = {name: _of_symbols_too(getattr(module, name)) for module in _MADE for name in module.NAMES}
 __all__ = sorted({*TABLE, *_MADE_OF_OPS, "pack", "unpack"})
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 numerics.OPS.update({name: globals()[name] for name in TABLE})
 globals().update(_MADE_OF_OPS)
 globals().update({name: _of_any_axis(numerics.OPS[name], made) for name, made in _MADE_OF_OPS.items() if name in TABLE})
-shape = numerics.shape  # a symbol has one
+shape, ndim = numerics.shape, numerics.ndim  # a symbol has them
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
 tape.OPERATORS.update(total=globals()["total"], product=globals()["matmul"])
+tape.OPERATORS.update(log=globals()["log"], exponential=globals()["exponential"])
 tape.OPERATORS.update(sum=globals()["sum"], mean=globals()["mean"])
 absent.explain(__name__)

@@ -1,9 +1,42 @@
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Scaled dot-product attention of h heads: y = softmax(scale * query @ key^T) @ value. Vaswani et al. 2017.
+
+    query is (n, t, h, d), key is (n, s, h, d), value is (n, s, h, e), y is (n, t, h, e): heads lie beside one another
+    in each step. Where ``mask`` (n, t, s) is 0, or with ``causal`` behind the query, a step of the values does not
+    count for it: its score is -1e9, of all heads. The weights are not kept.
+    """
+
+def attention_backward(
+    dy: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    need: Sequence[str] = ("dquery", "dkey", "dvalue"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``attention``: (dquery, dkey, dvalue); what is not in ``need`` is None.
+
+    With the weights p, made anew, and g = dy @ value^T: ds = scale * p * (g - sum of g * p along the values), dquery =
+    ds @ key, dkey = ds^T @ query, dvalue = p^T @ dy.
+    """
 
 def batch_matmul(
     a: Array,
@@ -648,6 +681,102 @@ def absolute_backward(
     out: Array | None = None,
 ) -> Array:
     """Derivative of absolute: dx = dy where x > 0, -dy where x < 0, 0 at x = 0."""
+
+def rsqrt(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = 1 / sqrt(x); infinite at 0, NaN below."""
+
+def rsqrt_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of rsqrt: dx = -dy * y^3 / 2."""
+
+def log1p(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = log(1 + x), small results accurate; -inf at -1, NaN below."""
+
+def log1p_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log1p: dx = dy / (1 + x)."""
+
+def expm1(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = exp(x) - 1, small results accurate."""
+
+def expm1_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of expm1: dx = dy * (y + 1)."""
+
+def erf(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Error function y = 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, small results accurate."""
+
+def erf_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of erf: dx = dy * 2 / sqrt(pi) * exp(-x^2)."""
+
+def sin(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Sine of x in radians, of numbers of any size; NaN of infinity."""
+
+def sin_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of sin: dx = dy * cos(x)."""
+
+def cos(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Cosine of x in radians, of numbers of any size; NaN of infinity."""
+
+def cos_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of cos: dx = -dy * sin(x)."""
 
 def embedding(
     indices: Array,
@@ -2345,6 +2474,11 @@ def convert_to_tensor(
 ) -> Array:
     """x as ``array`` gives it: Keras's other name."""
 
+def copy(
+    x: Any,
+) -> Array:
+    """A new array of the same numbers."""
+
 def dot(
     x1: Any,
     x2: Any,
@@ -2388,6 +2522,13 @@ def full(
     dtype: Any = None,
 ) -> Array:
     """An array of one number, of float32 by default, where the current backend's arrays live."""
+
+def full_like(
+    x: Any,
+    fill_value: float,
+    dtype: Any = None,
+) -> Array:
+    """An array of one number in the shape of x, and in its dtype or another."""
 
 def get_item(
     x: Any,
@@ -2445,6 +2586,11 @@ def moveaxis(
 ) -> Array:
     """x with an axis at another place, a new array."""
 
+def ndim(
+    x: Any,
+) -> int:
+    """How many dimensions x has."""
+
 def negative(
     x: Any,
 ) -> Array:
@@ -2496,7 +2642,7 @@ def power(
     x1: Any,
     x2: Any,
 ) -> Array:
-    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
+    """x1 to the power x2."""
 
 def ravel(
     x: Any,
@@ -2625,6 +2771,15 @@ def all(  # noqa: A001 - Keras's name
 ) -> Array:
     """Whether all hold along an axis, or of all."""
 
+def allclose(
+    x1: Any,
+    x2: Any,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> bool:
+    """Whether ``isclose`` holds everywhere."""
+
 def any(  # noqa: A001 - Keras's name
     x: Any,
     axis: int | Sequence[int] | None = None,
@@ -2652,6 +2807,13 @@ def argsort(
 ) -> Array:
     """The places of x along an axis from its smallest number to its largest, equal ones in their order."""
 
+def bincount(
+    x: Any,
+    weights: Any = None,
+    minlength: int = 0,
+) -> Array:
+    """How often each of the numbers 0, 1, ... is in x (n,), or the sum of the weights (n,) there."""
+
 def ceil(
     x: Any,
 ) -> Array:
@@ -2664,6 +2826,12 @@ def count_nonzero(
 ) -> Array:
     """How many are not 0 along an axis, or of all."""
 
+def digitize(
+    x: Any,
+    bins: Any,
+) -> Array:
+    """How many of the bins' bounds, in rising order, lie at or below each number of x."""
+
 def equal(
     x1: Any,
     x2: Any,
@@ -2674,6 +2842,12 @@ def floor(
     x: Any,
 ) -> Array:
     """The whole number below x, by element."""
+
+def floor_divide(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2, rounded down, by element."""
 
 def greater(
     x1: Any,
@@ -2687,10 +2861,27 @@ def greater_equal(
 ) -> Array:
     """Where x1 ≥ x2, by element: an array of truth."""
 
+def isclose(
+    x1: Any,
+    x2: Any,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> Array:
+    """Where |x1 - x2| <= atol + rtol |x2|, by element: an array of truth."""
+
 def isfinite(
     x: Any,
 ) -> Array:
     """Where x is a finite number, by element."""
+
+def isin(
+    x1: Any,
+    x2: Any,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Array:
+    """Where a number of x1 is one of x2's, or is none of them: an array of truth."""
 
 def isinf(
     x: Any,
@@ -2731,6 +2922,29 @@ def logical_or(
 ) -> Array:
     """Where x1 or x2, by element: an array of truth."""
 
+def logical_xor(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 or, but not both of, x2, by element: an array of truth."""
+
+def meshgrid(
+    *x: Any,
+    indexing: str = "xy",
+) -> list[Array]:
+    """Coordinates of all points of a grid, an array for each axis; the first two axes change places for "xy"."""
+
+def mod(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 modulo x2, by element."""
+
+def nonzero(
+    x: Any,
+) -> tuple[Array, ...]:
+    """The places of what is not 0, along each axis."""
+
 def not_equal(
     x1: Any,
     x2: Any,
@@ -2742,6 +2956,321 @@ def round(  # noqa: A001 - Keras's name
     decimals: int = 0,
 ) -> Array:
     """x to so many decimals, halves to the even one."""
+
+def searchsorted(
+    sorted_sequence: Any,
+    values: Any,
+    side: str = "left",
+) -> Array:
+    """The places in a sorted sequence before which values keep it sorted: before equal numbers, or on their "right"."""
+
+def trunc(
+    x: Any,
+) -> Array:
+    """The whole number from x towards 0, by element."""
+
+def unravel_index(
+    indices: Any,
+    shape: Sequence[int],
+) -> tuple[Array, ...]:
+    """The places along each axis of a shape that numbers of its elements, row by row, stand for."""
+
+def broadcast_to(
+    x: Any,
+    shape: Sequence[int],
+) -> Array:
+    """x repeated along axes of one place, and along new ones before them, up to a shape: a new array."""
+
+def diag(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """A matrix with the vector x on its k-th diagonal; of a matrix that diagonal."""
+
+def diagonal(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+) -> Array:
+    """The numbers of x's diagonal, or one so far above it, over two axes: along a last axis, a new array."""
+
+def hstack(
+    xs: Sequence[Any],
+) -> Array:
+    """Arrays side by side: along the second axis, vectors along their only one."""
+
+def in_top_k(
+    targets: Any,
+    predictions: Any,
+    k: int,
+) -> Array:
+    """Whether the number of predictions (n, c) at targets (n,) is among the k largest of its row: (n,), of truth."""
+
+def multi_hot(
+    inputs: Any,
+    num_classes: int,
+    axis: int = -1,
+    dtype: str | None = None,
+) -> Array:
+    """Rows of num_classes numbers, 1 at all the places that the last axis of inputs (..., k) tells, else 0."""
+
+def roll(
+    x: Any,
+    shift: int | Sequence[int],
+    axis: int | Sequence[int] | None = None,
+) -> Array:
+    """x moved by so many places along an axis, or several; what goes beyond the end comes in at the beginning."""
+
+def scatter(
+    indices: Any,
+    values: Any,
+    shape: Sequence[int],
+) -> Array:
+    """Zeros of a shape, and each of the values (n, ...) added at its place (n, d), by the first d axes."""
+
+def scatter_update(
+    inputs: Any,
+    indices: Any,
+    updates: Any,
+) -> Array:
+    """``inputs`` with each of the updates (n, ...) in its place (n, d), by the first d axes: a new array."""
+
+def segment_sum(
+    data: Any,
+    segment_ids: Any,
+    num_segments: int | None = None,
+    sorted: bool = False,  # noqa: A002 - Keras's name
+) -> Array:
+    """Sums of the rows of data (n, ...) by their segments' numbers (n,): (num_segments, ...), 0 for those of none."""
+
+def slice(  # noqa: A001 - Keras's name
+    inputs: Any,
+    start_indices: Sequence[int],
+    shape: Sequence[int],
+) -> Array:
+    """The part of an array with this shape that begins at these places; a view."""
+
+def slice_update(
+    inputs: Any,
+    start_indices: Sequence[int],
+    updates: Any,
+) -> Array:
+    """``inputs`` with another array in the place of its part that begins at these places: a new array."""
+
+def sort(
+    x: Any,
+    axis: int = -1,
+) -> Array:
+    """x along an axis from its smallest number to its largest, NaN behind them; no program has it."""
+
+def take(
+    x: Any,
+    indices: Any,
+    axis: int | None = None,
+) -> Array:
+    """Parts of x along an axis, by their numbers; of all numbers in one dimension where there is no axis."""
+
+def take_along_axis(
+    x: Any,
+    indices: Any,
+    axis: int | None = None,
+) -> Array:
+    """Numbers of x by their places along an axis: y[i, j] = x[i, indices[i, j]] along the last one."""
+
+def top_k(
+    x: Any,
+    k: int,
+    sorted: bool = True,  # noqa: A002 - Keras's name
+) -> tuple[Array, Array]:
+    """(the k largest numbers along the last axis, their places): the largest first, of equal ones the first."""
+
+def trace(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+) -> Any:
+    """Sum of a diagonal, as ``diagonal`` has it."""
+
+def tril(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """Matrices (..., n, m) with zeros above a diagonal, the k-th above the main one."""
+
+def triu(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """Matrices (..., n, m) with zeros below a diagonal, the k-th above the main one."""
+
+def vstack(
+    xs: Sequence[Any],
+) -> Array:
+    """Arrays one below the other: along the first axis, vectors as rows."""
+
+def amax(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Largest numbers: Keras's other name of ``max``."""
+
+def amin(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Smallest numbers: Keras's other name of ``min``."""
+
+def cdist(
+    x: Any,
+    y: Any,
+) -> Array:
+    """Euclidean distances of the rows of x (..., n, k) from those of y (..., m, k): (..., n, m)."""
+
+def cosh(
+    x: Any,
+) -> Array:
+    """Hyperbolic cosine (exp(x) + exp(-x)) / 2."""
+
+def cumprod(
+    x: Any,
+    axis: int | None = None,
+) -> Array:
+    """Running products of x along an axis, or of all numbers in one dimension; multiplied as ``cumsum`` adds."""
+
+def cumsum(
+    x: Any,
+    axis: int | None = None,
+) -> Array:
+    """Running sums of x along an axis, or of all numbers in one dimension."""
+
+def diff(
+    a: Any,
+    n: int = 1,
+    axis: int = -1,
+) -> Array:
+    """What each number along an axis has more than the one before it, n times."""
+
+def divide_no_nan(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2, and 0 where x2 is, with a gradient of 0; x1 is finite there."""
+
+def exp2(
+    x: Any,
+) -> Array:
+    """2 to the power x."""
+
+def hypot(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """sqrt(x1^2 + x2^2); its gradient at 0 is 0."""
+
+def inner(
+    x1: Any,
+    x2: Any,
+) -> Any:
+    """Sums of products over the last axes of both."""
+
+def log10(
+    x: Any,
+) -> Array:
+    """Logarithm to the base 10: log(x) / log(10)."""
+
+def log2(
+    x: Any,
+) -> Array:
+    """Logarithm to the base 2: log(x) / log(2)."""
+
+def logaddexp(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """log(exp(x1) + exp(x2)) without overflow; NaN where both are the same infinity."""
+
+def median(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """The number in the middle of x's along an axis, several or of all, the mean of two; as ``quantile`` else."""
+
+def moments(
+    x: Any,
+    axes: int | Sequence[int],
+    keepdims: bool = False,
+    synchronized: bool = False,
+) -> tuple[Any, Any]:
+    """(mean, variance) of x over axes."""
+
+def norm(
+    x: Any,
+    ord: Any = None,  # noqa: A002 - Keras's name
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Norm of x over an axis, several or all: Euclidean, or of the order 1, inf or -inf."""
+
+def outer(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Products of every number of x1 with every one of x2: (size of x1, size of x2)."""
+
+def prod(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Product of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``."""
+
+def quantile(
+    x: Any,
+    q: float | Sequence[float],
+    axis: int | Sequence[int] | None = None,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
+    """The number below which a share q of x's numbers lie along an axis, several or of all, linear between two."""
+
+def reciprocal(
+    x: Any,
+) -> Array:
+    """1 / x."""
+
+def sinh(
+    x: Any,
+) -> Array:
+    """Hyperbolic sine (exp(x) - exp(-x)) / 2, small results accurate."""
+
+def tan(
+    x: Any,
+) -> Array:
+    """Tangent of x in radians, sin(x) / cos(x)."""
+
+def tensordot(
+    x1: Any,
+    x2: Any,
+    axes: Any = 2,
+) -> Any:
+    """Sums of products over axes of both: the last of x1 and first of x2, so many, or a pair of lists of them."""
+
+def true_divide(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2: Keras's other name of ``divide``."""
+
+def vdot(
+    x1: Any,
+    x2: Any,
+) -> Any:
+    """The sum of the products of all numbers of both."""
 
 def average_pool(
     x: Any,
@@ -2779,3 +3308,54 @@ def zero_pad(
     padding: Any,
 ) -> Array:
     """Zeros around the axes in the middle: a number, one for each axis, or a pair (before, behind) for each axis."""
+
+def cond(
+    pred: Any,
+    true_fn: Callable[[], Any],
+    false_fn: Callable[[], Any],
+) -> Any:
+    """What one of two functions returns: ``true_fn()`` where the condition holds, else ``false_fn()``."""
+
+def fori_loop(
+    lower: int,
+    upper: int,
+    body_fun: Callable[[int, Any], Any],
+    init_val: Any,
+) -> Any:
+    """The value that ``body_fun(i, value)`` gives in its last turn, for i from ``lower`` up to ``upper``, left out."""
+
+def map(  # noqa: A001 - Keras's name
+    f: Callable[[Any], Any],
+    xs: Any,
+) -> Any:
+    """What f gives for each x along the first axis of xs, stacked."""
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """(the last carry, all y stacked) of turns (carry, y) = f(carry, x), x along the first axis of xs, or None."""
+
+def switch(
+    index: Any,
+    branches: Sequence[Callable[..., Any]],
+    *operands: Any,
+) -> Any:
+    """What the branch of a number returns for the operands; the first for smaller numbers, the last for larger ones."""
+
+def vectorized_map(
+    function: Callable[[Any], Any],
+    elements: Any,
+) -> Any:
+    """What ``map`` gives: one call after the other."""
+
+def while_loop(
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Any,
+    maximum_iterations: int | None = None,
+) -> Any:
+    """The variables after as many turns of ``body(*loop_vars)`` as ``cond(*loop_vars)`` holds before."""

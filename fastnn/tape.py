@@ -147,7 +147,10 @@ class Followed:
         return OPERATORS["product"](operand_of(other), self)
 
     def __pow__(self, exponent: Any) -> Any:
-        return powers(self, exponent)
+        return powers(self, operand_of(exponent))
+
+    def __rpow__(self, x: Any) -> Any:
+        return powers(operand_of(x), self)
 
     def __getitem__(self, index: Any) -> Any:
         """The part that slices and integers tell; where it is a single one, that number."""
@@ -190,7 +193,6 @@ _UNSEEN = {
     "__len__": "len",
     "__iter__": "for",
     "__setitem__": "[...] =",
-    "__rpow__": "**",
     "__lt__": "<",
     "__le__": "<=",
     "__gt__": ">",
@@ -309,17 +311,29 @@ def calculate(name: str, **given: Any) -> Any:
     return next((value for value in followed if isinstance(value, Traced)), followed[0]).made(name, given)
 
 
+# The largest whole power that is made of products.
+_MOST_PRODUCTS = 64
+
+
 def powers(x: Any, exponent: Any) -> Any:
-    """x to a power that ops make: 2, 3, 0.5 or 1."""
-    made: dict[Any, Callable[[], Any]] = {
-        0.5: lambda: OPERATORS["sqrt"](x),
-        1: lambda: x,
-        2: lambda: OPERATORS["square"](x),
-        3: lambda: OPERATORS["square"](x) * x,
-    }
-    if not isinstance(exponent, Real) or exponent not in made:
-        raise TypeError(f"**: got the exponent {exponent!r}, wants 1, 2, 3 or 0.5")
-    return made[exponent]()
+    """x to a power: 0.5 by a root, whole ones up to 64 by products, others as exp(exponent log x), for x > 0."""
+    if not is_number(exponent) and not hasattr(exponent, "shape"):
+        raise TypeError(f"**: got the exponent {exponent!r}, wants a number or an array")
+    if isinstance(exponent, Real) and exponent == 0.5:
+        return OPERATORS["sqrt"](x)
+    if isinstance(exponent, Real) and exponent == int(exponent) and 1 <= abs(exponent) <= _MOST_PRODUCTS:
+        y = _product_of(x, abs(int(exponent)))
+        return y if exponent > 0 else 1.0 / y
+    return OPERATORS["exponential"](OPERATORS["times"](OPERATORS["log"](x), exponent))
+
+
+def _product_of(x: Any, times: int) -> Any:
+    """So many x multiplied, by squares."""
+    half, odd = divmod(times, 2)
+    if not half:
+        return x
+    square = OPERATORS["square"](_product_of(x, half))
+    return square * x if odd else square
 
 
 def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:

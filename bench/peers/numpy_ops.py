@@ -35,9 +35,13 @@ def _of_two(function: Callable[..., Any]) -> Callable[..., Any]:
 # Ops that are a function of NumPy's.
 _ONE = {
     "absolute": np.abs,
+    "cos": np.cos,
     "exponential": np.exp,
+    "expm1": np.expm1,
     "log": np.log,
+    "log1p": np.log1p,
     "sign": np.sign,
+    "sin": np.sin,
     "sqrt": np.sqrt,
     "square": np.square,
     "tanh": np.tanh,

@@ -253,7 +253,8 @@ class LayerwiseRunner:
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
         """Train on up to ``most`` batches from ``step`` on; on how many."""
         started = perf_counter()
-        steps = min(most, self._pace.amount) if self._alone >= recorded.batches_alone(self._placement) else 1
+        one_by_one = self._alone < recorded.batches_alone(self._placement) or self._optimizer.forgets
+        steps = 1 if one_by_one else min(most, self._pace.amount)
         # On a device one step is made as many are: fused sums have another order, and time may not decide on bits.
         made = self._train_together(samples, step, steps) if steps > 1 or not self._placement.runs_op_by_op else 0
         if not made:

@@ -362,6 +362,11 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def forgets(self) -> bool:
+        """Whether a gradient that is not finite may leave nothing behind the next step: steps are made one by one."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...

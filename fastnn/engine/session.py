@@ -149,7 +149,7 @@ class Session:
             penalties=np.zeros(self._units),
             squares=np.zeros((self._units, 2)),
             factors=np.zeros((len(self._stages), 2)),
-            cuts=self._layout.cuts(self._table, tasks, frequencies(self._inputs, features)),
+            cuts=self._layout.cuts(self._table, tasks, frequencies(self._inputs, features), self._is_lazy()),
             entries=np.zeros(self._batch, self._records.ENTRIES),
             blocks=self._layout.blocks(self._batch, mean_entries(self._inputs)),
             begins=np.zeros(features, np.int32),
@@ -250,15 +250,22 @@ class Session:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
 
+    def _steps_at_once(self) -> bool:
+        """Whether the first stage's weights are changed by the step alone, an L2 penalty's part in the gradient."""
+        kernel = self._records.KERNEL
+        return not (self._decays()[0, kernel] > 0 or self._net.penalties[0, kernel]["l1"] or self._optimizer.use_ema)
+
+    def _is_lazy(self) -> bool:
+        """Whether weights of features that a batch does not have are left as they are."""
+        penalized = self._net.penalties[0, self._records.KERNEL]["l2"]
+        return bool(STEPS[self._step_name()].lazy and self._steps_at_once() and not penalized)
+
     def _rules(self, order: Array, store: bool) -> Any:
         """How a call trains on the samples of ``order``."""
         steps = -(-order.size // self._batch)
         name, rates, decays = self._step_name(), self._rates(steps), self._decays()
         step, (clip, limit) = STEPS[name], self._clipping()
-        kernel = self._net.penalties[0, self._records.KERNEL]
-        shrinks = decays[0, self._records.KERNEL] > 0
-        at_once = not (shrinks or kernel["l1"] or self._optimizer.use_ema)
-        direct = step.direct and clip == self._records.NO_CLIP and at_once
+        direct = step.direct and clip == self._records.NO_CLIP and self._steps_at_once()
         return self._records.Rules(
             batch=self._batch,
             step=STEP_CODES[name],
@@ -268,7 +275,7 @@ class Session:
             clip=clip,
             limit=self._dtype.type(limit),
             averages=self._averages(steps),
-            lazy=int(step.lazy and at_once and not kernel["l2"]),
+            lazy=int(self._is_lazy()),
             rho=self._dtype.type(self._optimizer.rule[1].get("rho", 1.0)),
             direct=int(direct),
             coupled=int(direct and self._coupled),

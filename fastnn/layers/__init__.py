@@ -12,7 +12,16 @@ from fastnn.layers.attention import AdditiveAttention, Attention, MultiHeadAtten
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.bidirectional import Bidirectional
 from fastnn.layers.cells import CELLS, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
-from fastnn.layers.convolution import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
+from fastnn.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from fastnn.layers.core import (
     ActivityRegularization,
     Dense,
@@ -26,7 +35,14 @@ from fastnn.layers.core import (
     Reshape,
 )
 from fastnn.layers.custom import Lambda
-from fastnn.layers.dropout import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.functions import Function
 from fastnn.layers.lookup import IntegerLookup, StringLookup
@@ -48,7 +64,14 @@ from fastnn.layers.merging import (
     multiply,
     subtract,
 )
-from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization, UnitNormalization
+from fastnn.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    Normalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from fastnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -69,6 +92,9 @@ from fastnn.layers.preprocessing import (
     CategoryEncoding,
     CenterCrop,
     Discretization,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
     RandomFlip,
     RandomRotation,
     RandomTranslation,
@@ -83,15 +109,18 @@ from fastnn.layers.wrappers import KINDS, TimeDistributed, Wrapper
 
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
-    **aliases((BatchNormalization, LayerNormalization, Normalization, UnitNormalization)),
+    **aliases((BatchNormalization, GroupNormalization, LayerNormalization, RMSNormalization)),
+    **aliases((Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
-    **aliases((ActivityRegularization, Function, GaussianDropout, Identity)),
+    **aliases((ActivityRegularization, AlphaDropout, Function, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
     **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
-    **aliases((Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
+    **aliases((Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose)),
+    **aliases((DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D)),
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
+    **aliases((RandomBrightness, RandomContrast, RandomCrop)),
     **aliases((CategoryEncoding, Discretization)),
     **aliases((AdditiveAttention, Attention, MultiHeadAttention)),
     **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
@@ -102,7 +131,7 @@ KINDS.update(NAMES)
 # Keras's other names.
 Convolution1D, Convolution2D = Conv1D, Conv2D
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
-SeparableConvolution2D = SeparableConv2D
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -124,6 +153,7 @@ __all__ = [
     "ActivityRegularization",
     "Add",
     "AdditiveAttention",
+    "AlphaDropout",
     "Attention",
     "Average",
     "AveragePooling1D",
@@ -146,6 +176,7 @@ __all__ = [
     "Cropping1D",
     "Cropping2D",
     "Dense",
+    "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Discretization",
     "Dot",
@@ -164,6 +195,7 @@ __all__ = [
     "GlobalMaxPool2D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
     "Identity",
     "Input",
     "InputLayer",
@@ -186,6 +218,10 @@ __all__ = [
     "PReLU",
     "Parameter",
     "Permute",
+    "RMSNormalization",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
     "RandomFlip",
     "RandomRotation",
     "RandomTranslation",
@@ -195,7 +231,9 @@ __all__ = [
     "Rescaling",
     "Reshape",
     "Resizing",
+    "SeparableConv1D",
     "SeparableConv2D",
+    "SeparableConvolution1D",
     "SeparableConvolution2D",
     "SimpleRNN",
     "SimpleRNNCell",

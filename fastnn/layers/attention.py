@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks, configurable, constraints, initializers, ops, regularizers
+from fastnn.kernels.table.attention import FAR_BELOW
 from fastnn.layers.base import BatchShape, Layer, Parameter
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.symbols import is_symbolic
 from fastnn.tape import kept
-
-# What is added to the scores of steps that do not count.
-_FAR_BELOW = -1e9
 
 
 class _Attention(Layer):
@@ -66,10 +64,26 @@ class _Attention(Layer):
         y = (None, query[1], features)
         return [y, (None, *heads, query[1], value[1])] if self._asked[1] else y
 
-    def _counted(self, inputs: Sequence[Any], query_mask: Any, mask: Any) -> Any:
+    def _is_fused(self, training: Any) -> bool:
+        """Whether one op does it all: nobody looks at the weights, and none are dropped."""
+        return not self._asked[1] and not (self.dropout and training)
+
+    def _fused(self, heads: Sequence[Any], scale: float, inputs: Sequence[Any], query_mask: Any, mask: Any) -> Any:
+        """What the op gives for query, key and value (n, steps, heads, features)."""
+        query, key, value = heads
+        (n, t), s = query.shape[:2], key.shape[1]
+        counted, causal = self._counted(inputs, query_mask, mask, False), self._asked[0]
+        if counted is not None and counted.shape != (n, t, s):
+            whole = (n, t, s) if counted.shape[0] != n else (1, t, s)
+            ones = kept(("counted", *whole, query.dtype), query, lambda: np.ones(whole, query.dtype))
+            counted = ops.multiply(counted, ones)
+        counted = None if counted is None else ops.stop_gradient(counted)
+        return ops.attention(query, key, value, counted, scale=scale, causal=causal)
+
+    def _counted(self, inputs: Sequence[Any], query_mask: Any, mask: Any, causal: bool) -> Any:
         """Which values count for which queries, (n or 1, t or 1, s), None where all do."""
         query, value, _ = inputs[:3]
-        causal, _, given = self._asked
+        given = self._asked[2]
         _, of_value, of_key = [*mask[:3]] if isinstance(mask, list) else [None] * 3
         parts = [ops.cast(inputs[3], query.dtype)] if given else []
         if parts and parts[0].ndim == 2:
@@ -88,7 +102,7 @@ class _Attention(Layer):
     def _weights_of(self, scores: Any, counted: Any, training: Any) -> Any:
         """The softmax of the scores along values, with dropout in training."""
         if counted is not None:
-            scores = ops.add(scores, ops.multiply(ops.subtract(1.0, counted), _FAR_BELOW))
+            scores = ops.add(scores, ops.multiply(ops.subtract(1.0, counted), FAR_BELOW))
         return self._drops(ops.softmax(scores), training=training)
 
     def compute_mask(self, x: Any, mask: Any = None) -> Any:
@@ -190,23 +204,30 @@ class MultiHeadAttention(_Attention):
                     shape, initializer, regularizer=regularizer, constraint=constraint, name=f"{name}/{kind}"
                 )
 
-    def _projected(self, name: str, sums: str, x: Any) -> Any:
-        """x by one of the projections."""
+    def _projected(self, name: str, x: Any, features: int, into: Sequence[int]) -> Any:
+        """Rows of so many features, (n, steps, *into), by one of the projections: of x (n, steps, ...)."""
         found: dict[str, Parameter] = {parameter.name: parameter for parameter in self.parameters}
-        y = ops.einsum(sums, x, found[f"{name}/kernel"])
-        return ops.add(y, found[f"{name}/bias"]) if self.use_bias else y
+        units = math.prod(into)
+        bias = found[f"{name}/bias"].reshape(units) if self.use_bias else None
+        y = ops.linear(x.reshape(-1, features), found[f"{name}/kernel"].reshape(features, units), bias)
+        return y.reshape(*x.shape[:2], *into)
 
     def call(self, inputs: Sequence[Any], training: Any = None, mask: Any = None) -> Any:
         """Outputs, and weights where these are asked for."""
         query, value, key = inputs[:3]
-        counted = self._counted(inputs, mask[0] if isinstance(mask, list) else None, mask)
-        q = ops.multiply(self._projected("query", "btd,dhk->bthk", query), 1 / math.sqrt(self.key_dim))
-        k = self._projected("key", "bsd,dhk->bshk", key)
-        v = self._projected("value", "bsd,dhk->bshk", value)
-        scores = ops.einsum("bthk,bshk->bhts", q, k)
-        of_heads = None if counted is None else ops.expand_dims(counted, 1)
-        weights = self._weights_of(scores, of_heads, training)
-        y = self._projected("attention_output", "bthk,hko->bto", ops.einsum("bhts,bshk->bthk", weights, v))
+        of_query = mask[0] if isinstance(mask, list) else None
+        of_keys, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+        q, k = (self._projected(name, x, x.shape[-1], of_keys) for name, x in (("query", query), ("key", key)))
+        v = self._projected("value", value, value.shape[-1], of_values)
+        scale, weights = 1 / math.sqrt(self.key_dim), None
+        if self._is_fused(training):
+            y = self._fused((q, k, v), scale, inputs, of_query, mask)
+        else:
+            counted = self._counted(inputs, of_query, mask, self._asked[0])
+            scores = ops.einsum("bthk,bshk->bhts", ops.multiply(q, scale), k)
+            weights = self._weights_of(scores, None if counted is None else ops.expand_dims(counted, 1), training)
+            y = ops.einsum("bhts,bshk->bthk", weights, v)
+        y = self._projected("attention_output", y, math.prod(of_values), (self.units or query.shape[-1],))
         return (y, weights) if self._asked[1] else y
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -277,6 +298,11 @@ class Attention(_Attention):
         for name in names:
             self.add_weight((), "ones", name=name)
 
+    @property
+    def _is_product(self) -> bool:
+        """Whether scores are nothing but products."""
+        return self.score_mode == "dot" and not self.use_scale
+
     def _scores(self, query: Any, key: Any) -> Any:
         """(n, t, s)."""
         by_name = {parameter.name: parameter for parameter in self.parameters}
@@ -290,8 +316,14 @@ class Attention(_Attention):
     def call(self, inputs: Sequence[Any], training: Any = None, mask: Any = None) -> Any:
         """Outputs, and weights where these are asked for."""
         query, value, key = inputs[:3]
-        weights = self._weights_of(self._scores(query, key), self._counted(inputs, None, mask), training)
-        y = ops.matmul(weights, value)
+        weights = None
+        if self._is_product and self._is_fused(training):
+            heads = [ops.expand_dims(each, 2) for each in (query, key, value)]
+            y = ops.squeeze(self._fused(heads, 1.0, inputs, None, mask), 2)
+        else:
+            counted = self._counted(inputs, None, mask, self._asked[0])
+            weights = self._weights_of(self._scores(query, key), counted, training)
+            y = ops.matmul(weights, value)
         of_query = mask[0] if isinstance(mask, list) else None
         y = y if of_query is None else ops.multiply(y, ops.expand_dims(of_query, 2))
         return (y, weights) if self._asked[1] else y
@@ -315,6 +347,10 @@ class AdditiveAttention(Attention):
     def _make_scale(self, features: Any) -> None:
         if self.use_scale:
             self.add_weight((features,), "glorot_uniform", name="scale")
+
+    @property
+    def _is_product(self) -> bool:
+        return False
 
     def _scores(self, query: Any, key: Any) -> Any:
         both = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))

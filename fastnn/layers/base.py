@@ -295,7 +295,8 @@ class Layer(Operation, Configurable):
     with + - * between arrays; where it has weights also ``build(input_shape)`` with ``self.add_weight``. Its gradients
     are derived (``fastnn.gradients``), and training makes one compiled call of its step where that can be recorded:
     as in ``fastnn.program``, Python runs once then. ``inputs`` may be a list of arrays. Shapes of outputs are found
-    by a call on zeros, unless it defines ``compute_output_shape(input_shape)``.
+    by a call on zeros, unless it defines ``compute_output_shape(input_shape)``. One with ``call(a, b)`` is called so,
+    too, on arrays; where it has a ``build(input_shape)`` that is given a list of shapes, and a mask is that of ``a``.
 
     In place of ``call`` a layer may define ``forward(x, training, activate) -> (y, kept)`` and
     ``backward(dy, kept, need_dx) -> (dx, gradients)``, one gradient a parameter, in any Python; with
@@ -309,6 +310,8 @@ class Layer(Operation, Configurable):
     # Whether its passes are those of its ``call``, and whether that has an argument ``training``.
     _by_call = False
     _takes_training = False
+    # The names of the inputs that its ``call`` wants: several are handed to it one by one, not in a list.
+    _inputs: tuple[str, ...] = ()
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
     # Whether the steps of the outputs that count are those of the inputs.
@@ -367,6 +370,9 @@ class Layer(Operation, Configurable):
             cls.forward, cls.backward, cls.form = Layer._passed, Layer.backward, Layer.form  # type: ignore[method-assign]
             cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
             cls.takes_mask = calling.call_takes(cls, "mask")
+            cls._inputs = calling.inputs_of(cls)
+            if len(cls._inputs) > 1 and cls.__call__ is Layer.__call__:
+                cls.__call__ = calling.call_of_several  # type: ignore[method-assign]
             cls.recordable = vars(cls).get("recordable", True)
         if "compute_mask" in vars(cls):
             cls.compute_mask = calling.own_mask(cls.compute_mask)  # type: ignore[method-assign]
@@ -448,7 +454,8 @@ class Layer(Operation, Configurable):
 
         ``mask`` says it of x. Layers that work step by step pass it on: their ``supports_masking`` is True.
         """
-        return mask if self.supports_masking else None
+        of_first = mask[0] if len(self._inputs) > 1 and isinstance(mask, list) else mask
+        return of_first if self.supports_masking else None
 
     def build(self, input_shape: Any, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.

@@ -87,16 +87,16 @@ def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple
     (penalty, *found), pull = vjp(run, [*(arrays[place] for place in floats), *(p.value for p in learned)])
     if penalty is not None:
         penalties.add([penalty])
-    return tuple(found) if several else found[0], (pull, floats, len(arrays), listed, learned)
+    return tuple(found) if several else found[0], (pull, floats, arrays, listed, learned)
 
 
 def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
     """From dL/dy: dL/dx, None where it is not needed, and the gradients of the parameters, None where not trained."""
-    pull, floats, count, listed, learned = kept
+    pull, floats, arrays, listed, learned = kept
     slopes = pull([penalties.factor(), *each(dy)], 0 if need_dx else len(floats))
-    dx: list[Any] = [None] * count
-    for place, slope in zip(floats, slopes, strict=False):
-        dx[place] = slope
+    dx: list[Any] = [None] * len(arrays)
+    for place, slope in zip(floats if need_dx else (), slopes, strict=False):
+        dx[place] = tape.calculate("zeros", x=arrays[place]) if slope is None else slope
     found = dict(zip(map(id, learned), slopes[len(floats) :], strict=True))
     gradients = [
         None if id(p) not in found else tape.calculate("zeros", x=p.value) if found[id(p)] is None else found[id(p)]
@@ -108,15 +108,16 @@ def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[An
 def _result(layer: Layer, x: Any, training: Training, mask: Any = None, state: _Inside | None = None) -> Any:
     """What ``call`` returns, checked: an array, or a tuple of such."""
     options = {"training": training} if layer._takes_training else {}
+    several = len(layer._inputs) > 1
     if layer.takes_mask:
-        options["mask"] = mask
+        options["mask"] = mask[0] if several and isinstance(mask, list) else mask
     here = state or _Inside(training)
     here.inputs = x if isinstance(x, (list, tuple)) else [x]
     for array, of_array in zip(here.inputs, mask if isinstance(mask, list) else [mask], strict=False):
         if of_array is not None:
             here.masks[id(array)] = array, of_array
     with setting(_inside, here):
-        result = layer.call(x, **options)  # type: ignore[attr-defined]
+        result = layer.call(*x, **options) if several else layer.call(x, **options)  # type: ignore[attr-defined]
     results = [y.operand if isinstance(y, tape.Held) else y for y in result] if _several(result) else [result]
     for y in results:
         if not (isinstance(y, Followed) or hasattr(y, "dtype")) or not y.ndim:
@@ -299,6 +300,27 @@ def _draw(training: Any) -> Training:
 def call_takes(kind: type[Layer], argument: str) -> bool:
     """Whether a class's ``call`` has an argument ``training``, say."""
     return argument in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
+
+
+def inputs_of(kind: type[Layer]) -> tuple[str, ...]:
+    """The names of the inputs that a class's ``call`` wants: of its arguments without a default; a cell wants one."""
+    _, *arguments = inspect.signature(kind.call).parameters.values()  # type: ignore[attr-defined]
+    wanted = [each for each in arguments if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    names = tuple(each.name for each in wanted if each.name not in ("training", "mask"))
+    return names[:1] if "states" in names else names
+
+
+def call_of_several(self: Layer, *given: Any, training: Any = None, mask: Any = None, **named: Any) -> Any:
+    """The ``__call__`` of a layer whose ``call`` wants several inputs: these, or a list of them."""
+    from fastnn.layers.base import Layer
+
+    names = self._inputs
+    inputs = [*given[0]] if len(given) == 1 and isinstance(given[0], (list, tuple)) else [*given]
+    inputs += [named.pop(name) for name in names[len(inputs) :] if name in named]
+    if len(inputs) != len(names) or named:
+        got = [*map(checks.describe, inputs), *(f"{name}={checks.describe(value)}" for name, value in named.items())]
+        raise TypeError(f"{self.name}: got {', '.join(got) or 'nothing'}, wants arrays {', '.join(names)}")
+    return Layer.__call__(self, inputs, training, mask)
 
 
 def own_mask(compute_mask: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,13 +11,16 @@ from fastnn.engine.activations import LINEAR
 from fastnn.engine.protocols import Array, Shape, Training
 from fastnn.kernels.table import windows
 from fastnn.layers.base import Activated, BatchShape, Parameter
+from fastnn.layers.images import least
 
 
 class _Convolution(Activated):
     """What all convolutions have: windows that move along axes, a kernel or two, a bias, an activation."""
 
-    # Spatial axes; the names of the kernels, in the order of the weights; those of what strides may be beside them.
+    # Spatial axes; whether ops are those of images, to which a sequence is an image of one column; the names of the
+    # kernels, in the order of the weights.
     _AXES = 2
+    _BY_IMAGES = True
     _KERNELS: tuple[str, ...] = ("kernel",)
 
     def __init__(
@@ -117,14 +120,14 @@ class _Convolution(Activated):
         return self.padding
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """(None, spatial axes, maps)."""
+        """(None, spatial axes, maps); None for spatial axes of unknown size."""
         wanted = f"{'rows, columns' if self._AXES == 2 else 'steps'}, channels"
-        if len(input_shape) != self._AXES + 2 or None in input_shape[1:]:
+        if len(input_shape) != self._AXES + 2 or input_shape[-1] is None:
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, {wanted})")
-        *sizes, channels = [size or 0 for size in input_shape[1:]]
+        *sizes, channels = input_shape[1:]
         self._check_channels(channels)
-        found = [self._outputs(size, axis) for axis, size in enumerate(sizes)]
-        if min(found) < 1:
+        found = [None if size is None else self._outputs(size, axis) for axis, size in enumerate(sizes)]
+        if least(found) < 1:
             raise ValueError(
                 f"{self.name}: got input shape {tuple(input_shape)}, wants it at least as large as the kernel, "
                 f"{self.kernel_size} with dilation rate {self.dilation_rate}"
@@ -165,6 +168,39 @@ class _Convolution(Activated):
             return dy, activation.name
         return activation.backward(dy, z, y), "linear"
 
+    @property
+    def _is_column(self) -> bool:
+        """Whether a sequence goes through ops of images."""
+        return self._BY_IMAGES and self._AXES == 1
+
+    def _as_image(self, x: Array) -> Array:
+        return x.reshape(x.shape[0], x.shape[1], 1, x.shape[2]) if self._is_column else x
+
+    def _as_sample(self, y: Array) -> Array:
+        return y.reshape(y.shape[0], y.shape[1], y.shape[3]) if self._is_column else y
+
+    def _kernel_of_op(self, place: int = 0) -> Array:
+        kernel = self.parameters[place].value
+        taken: Array = kernel.reshape(kernel.shape[0], 1, *kernel.shape[1:]) if self._is_column else kernel
+        return taken
+
+    def _as_kernel(self, dw: Array, place: int = 0) -> Array:
+        own: Array = dw.reshape(*self.parameters[place].shape) if self._is_column else dw
+        return own
+
+    def _options(self) -> dict[str, Any]:
+        """What places the windows, as the layer has it."""
+        return {"strides": self.strides, "padding": self._pad, "dilation": self.dilation_rate}
+
+    def _options_of_op(self) -> dict[str, Any]:
+        """The same as the op takes it."""
+        options = self._options()
+        if self._is_column:
+            pad = options["padding"]
+            options["padding"] = pad if isinstance(pad, str) else (*pad, (0, 0))
+            options |= {name: (*options[name], 1) for name in ("strides", "dilation")}
+        return options
+
     def _need(self, need_dx: bool) -> tuple[str, ...]:
         named = {"dx": need_dx, "dw": True, "db": self.use_bias}
         return tuple(name for name, wanted in named.items() if wanted)
@@ -197,24 +233,21 @@ class _OneKernel(_Convolution):
     # The op, by its name.
     _OP = ""
 
-    def _options(self) -> dict[str, Any]:
-        """Of the op."""
-        return {"strides": self.strides, "padding": self._pad, "dilation": self.dilation_rate}
-
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs."""
-        kernel = self.parameters[0].value
-        z = getattr(ops, self._OP)(x, kernel, self._bias_value(), self._in_op(activate), **self._options())
+        given, kernel, options = self._as_image(x), self._kernel_of_op(), self._options_of_op()
+        z = getattr(ops, self._OP)(given, kernel, self._bias_value(), self._in_op(activate), **options)
         y, kept = self._finished(z, activate)
-        return y, (x, kept)
+        return self._as_sample(y), (given, kept)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradients of kernel and bias."""
-        x, (z, *rest) = kept
-        slope, activation = self._slope(dy, (z, *rest))
+        given, (z, *rest) = kept
+        slope, activation = self._slope(self._as_image(dy), (z, *rest))
         derive = getattr(ops, f"{self._OP}_backward")
-        kernel = self.parameters[0].value
-        dx, dw, db = derive(slope, x, kernel, z, activation, need=self._need(need_dx), **self._options())
+        need, options = self._need(need_dx), self._options_of_op()
+        dx, dw, db = derive(slope, given, self._kernel_of_op(), z, activation, need=need, **options)
+        dx, dw = None if dx is None else self._as_sample(dx), self._as_kernel(dw)
         return dx, (dw, db) if self.use_bias else (dw,)
 
 
@@ -287,6 +320,7 @@ class Conv1D(_Grouped):
     """
 
     _AXES = 1
+    _BY_IMAGES = False
     _OP = "conv1d"
     _PADDINGS = ("valid", "same", "causal")
 
@@ -373,7 +407,7 @@ class _Transposed(_Convolution):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs."""
-        image, kernel, options = self._as_image(x), self._kernel_of_images(), self._options_of_images()
+        image, kernel, options = self._as_image(x), self._kernel_of_op(), self._options_of_op()
         if not any(self._beyond):
             z = ops.conv2d_transpose(image, kernel, self._bias_value(), self._in_op(activate), **options)
             y, kept = self._finished(z, activate)
@@ -388,8 +422,8 @@ class _Transposed(_Convolution):
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradients of kernel and bias."""
         image, (z, y, activation) = kept
-        dy, kernel = dy.reshape(*y.shape), self._kernel_of_images()
-        options, need = self._options_of_images(), self._need(need_dx)
+        dy, kernel = dy.reshape(*y.shape), self._kernel_of_op()
+        options, need = self._options_of_op(), self._need(need_dx)
         if not any(self._beyond):
             slope, name = self._slope(dy, (z, y, activation))
             dx, dw, db = ops.conv2d_transpose_backward(slope, image, kernel, z, name, need=need, **options)
@@ -399,31 +433,13 @@ class _Transposed(_Convolution):
             need = tuple(each for each in need if each != "db")
             dx, dw, _ = ops.conv2d_transpose_backward(inner, image, kernel, inner, need=need, **options)
             db = ops.sum(dz, axis=(0, 1, 2)) if self.use_bias else None
-        dw = dw.reshape(*self.parameters[0].shape)
-        return None if dx is None else self._as_sample(dx), (dw, db) if self.use_bias else (dw,)
+        dx, dw = None if dx is None else self._as_sample(dx), self._as_kernel(dw)
+        return dx, (dw, db) if self.use_bias else (dw,)
 
     @property
     def _edges(self) -> tuple[tuple[int, int], tuple[int, int]]:
         first, second = (*self._beyond, *(0,) * (2 - self._AXES))
         return (0, first), (0, second)
-
-    # A sequence is an image of one column.
-
-    def _as_image(self, x: Array) -> Array:
-        return x if self._AXES == 2 else x.reshape(x.shape[0], x.shape[1], 1, x.shape[2])
-
-    def _as_sample(self, y: Array) -> Array:
-        return y if self._AXES == 2 else y.reshape(y.shape[0], y.shape[1], y.shape[3])
-
-    def _kernel_of_images(self) -> Array:
-        kernel = self.parameters[0].value
-        of_images: Array = kernel if self._AXES == 2 else kernel.reshape(kernel.shape[0], 1, *kernel.shape[1:])
-        return of_images
-
-    def _options_of_images(self) -> dict[str, Any]:
-        pad = self._pad if isinstance(self._pad, str) else (*self._pad, *((0, 0),) * (2 - self._AXES))
-        ones = (1,) * (2 - self._AXES)
-        return {"strides": (*self.strides, *ones), "padding": pad, "dilation": (*self.dilation_rate, *ones)}
 
     @property
     def flops(self) -> int:
@@ -456,19 +472,19 @@ class Conv1DTranspose(_Transposed):
     _AXES = 1
 
 
-class DepthwiseConv2D(_OneKernel):
-    """Each channel's own ``depth_multiplier`` maps; kernel (*kernel_size, channels, depth_multiplier)."""
+class _Depthwise(_OneKernel):
+    """Convolutions of each channel by itself."""
 
     _OP = "depthwise_conv2d"
 
     def __init__(
         self,
         kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = (1, 1),
+        strides: int | Sequence[int] = 1,
         padding: str = "valid",
         depth_multiplier: int = 1,
         data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = (1, 1),
+        dilation_rate: int | Sequence[int] = 1,
         activation: Any = None,
         use_bias: bool = True,
         depthwise_initializer: Any = "glorot_uniform",
@@ -501,11 +517,18 @@ class DepthwiseConv2D(_OneKernel):
         return {"depth_multiplier": self.depth_multiplier, **super().get_config()}
 
 
-class SeparableConv2D(_Convolution):
-    """Each channel's own maps, of which ``filters`` are mixed: a depthwise convolution and one of single places.
+class DepthwiseConv2D(_Depthwise):
+    """Each channel's own ``depth_multiplier`` maps; kernel (*kernel_size, channels, depth_multiplier)."""
 
-    Kernels are (*kernel_size, channels, depth_multiplier) and (1, 1, channels * depth_multiplier, filters).
-    """
+
+class DepthwiseConv1D(_Depthwise):
+    """Each channel's own ``depth_multiplier`` maps of sequences; kernel (size, channels, depth_multiplier)."""
+
+    _AXES = 1
+
+
+class _Separable(_Convolution):
+    """A depthwise convolution and one of single places."""
 
     recordable = True
     _KERNELS = ("depthwise", "pointwise")
@@ -514,10 +537,10 @@ class SeparableConv2D(_Convolution):
         self,
         filters: int,
         kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = (1, 1),
+        strides: int | Sequence[int] = 1,
         padding: str = "valid",
         data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = (1, 1),
+        dilation_rate: int | Sequence[int] = 1,
         depth_multiplier: int = 1,
         activation: Any = None,
         use_bias: bool = True,
@@ -545,32 +568,45 @@ class SeparableConv2D(_Convolution):
 
     def _kernel_shapes(self, channels: int) -> list[Shape]:
         mixed = channels * self.depth_multiplier
-        return [(*self.kernel_size, channels, self.depth_multiplier), (1, 1, mixed, self.filters)]
+        return [(*self.kernel_size, channels, self.depth_multiplier), (*(1,) * self._AXES, mixed, self.filters)]
 
     def _maps(self, channels: int) -> int:
         return self.filters
 
-    def _options(self) -> dict[str, Any]:
-        """Of the depthwise convolution."""
-        return {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
-
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs."""
-        depthwise, pointwise = (parameter.value for parameter in self.parameters[:2])
-        h = ops.depthwise_conv2d(x, depthwise, **self._options())
-        y, kept = self._finished(ops.conv2d(h, pointwise, self._bias_value(), self._in_op(activate)), activate)
-        return y, (x, h, kept)
+        image = self._as_image(x)
+        h = ops.depthwise_conv2d(image, self._kernel_of_op(0), **self._options_of_op())
+        z = ops.conv2d(h, self._kernel_of_op(1), self._bias_value(), self._in_op(activate))
+        y, kept = self._finished(z, activate)
+        return self._as_sample(y), (image, h, kept)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradients of both kernels and the bias."""
-        x, h, (z, *rest) = kept
-        depthwise, pointwise = (parameter.value for parameter in self.parameters[:2])
-        slope, activation = self._slope(dy, (z, *rest))
-        dh, of_pointwise, db = ops.conv2d_backward(slope, h, pointwise, z, activation, need=self._need(True))
-        need = ("dx",) * need_dx + ("dw",)
-        dx, of_depthwise, _ = ops.depthwise_conv2d_backward(dh, x, depthwise, h, need=need, **self._options())
-        return dx, (of_depthwise, of_pointwise, db) if self.use_bias else (of_depthwise, of_pointwise)
+        image, h, (z, *rest) = kept
+        slope, activation = self._slope(self._as_image(dy), (z, *rest))
+        dh, of_places, db = ops.conv2d_backward(slope, h, self._kernel_of_op(1), z, activation, need=self._need(True))
+        need, options = ("dx",) * need_dx + ("dw",), self._options_of_op()
+        dx, of_windows, _ = ops.depthwise_conv2d_backward(dh, image, self._kernel_of_op(0), h, need=need, **options)
+        dx, own = (
+            None if dx is None else self._as_sample(dx),
+            (self._as_kernel(of_windows), self._as_kernel(of_places, 1)),
+        )
+        return dx, (*own, db) if self.use_bias else own
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"filters": self.filters, "depth_multiplier": self.depth_multiplier, **super().get_config()}
+
+
+class SeparableConv2D(_Separable):
+    """Each channel's own maps, of which ``filters`` are mixed: a depthwise convolution and one of single places.
+
+    Kernels are (*kernel_size, channels, depth_multiplier) and (1, 1, channels * depth_multiplier, filters).
+    """
+
+
+class SeparableConv1D(_Separable):
+    """The same of sequences: kernels (size, channels, depth_multiplier), (1, channels * depth_multiplier, filters)."""
+
+    _AXES = 1

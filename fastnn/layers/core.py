@@ -254,8 +254,9 @@ class Flatten(Layer):
         return ReshapeForm()
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """One axis beside the batch axis."""
-        return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
+        """One axis beside the batch axis, of unknown size where another one is."""
+        known = [size for size in input_shape[1:] if size is not None]
+        return (input_shape[0], math.prod(known) if len(known) == len(input_shape) - 1 else None)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as rows, and their shape."""
@@ -287,7 +288,9 @@ class Reshape(Layer):
         return ReshapeForm() if len(self.target_shape) == 1 else None
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """The target shape; ValueError where samples have another number of numbers."""
+        """The target shape, None for a -1 of unknown size; ValueError where samples have another number of numbers."""
+        if None in input_shape[1:] and -1 in self.target_shape:
+            return (input_shape[0], *(None if each == -1 else each for each in self.target_shape))
         size, known = math.prod(each or 0 for each in input_shape[1:]), abs(math.prod(self.target_shape))
         left = size // known if -1 in self.target_shape else 1
         if known * left != size:

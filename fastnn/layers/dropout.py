@@ -165,6 +165,41 @@ class GaussianDropout(_Noise):
         return {"rate": self.rate, **super().get_config()}
 
 
+# What "selu" tends to below: -scale * alpha.
+_SELU_FLOOR = -1.0507009873554805 * 1.6732632423543772
+
+
+class AlphaDropout(Dropout):
+    """Dropout for "selu": training sets a share ``rate`` of the inputs to what "selu" gives at the least.
+
+    A line that all numbers then go through keeps mean 0 and variance 1 (Klambauer et al. 2017). Else as ``Dropout``.
+    """
+
+    recordable = True
+
+    def form(self) -> LayerForm | None:
+        """None that other runners know: they would drop to 0."""
+        return None
+
+    @property
+    def _slope(self) -> float:
+        """Of the line, 1 / sqrt((1 - rate) (1 + rate floor^2))."""
+        return float(((1 - self.rate) * (1 + self.rate * _SELU_FLOOR**2)) ** -0.5)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``Dropout`` keeps: it drops from what is above the floor."""
+        if not training or self.rate == 0:
+            return x, None
+        above, kept = super().forward(ops.subtract(x, _SELU_FLOOR), training)
+        offset = self._slope * _SELU_FLOOR * (1 - self.rate)
+        return ops.add(ops.multiply(above, self._slope * (1 - self.rate)), offset), kept
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient behind the same mask."""
+        dx, own = super().backward(dy, kept, need_dx)
+        return (dx if kept is None else ops.multiply(dx, self._slope * (1 - self.rate))), own
+
+
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels of images: a sample's channel is kept, or dropped, at all places alike."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastnn import checks
@@ -18,6 +18,11 @@ def channels_last(data_format: Any) -> str:
     if data_format is not None:
         checks.one_of("data_format", data_format, ("channels_last",))
     return "channels_last"
+
+
+def least(sizes: Iterable[int | None]) -> int:
+    """The least of the sizes that are known; 1 where none is."""
+    return min((size for size in sizes if size is not None), default=1)
 
 
 class OnImages(Layer):
@@ -38,12 +43,12 @@ class OnImages(Layer):
         """dL/d(image) from dL/dy."""
         raise NotImplementedError
 
-    def spatial(self, input_shape: BatchShape) -> list[int]:
-        """The sizes of the spatial axes; ValueError where there are other axes."""
+    def spatial(self, input_shape: BatchShape, become: Callable[[int, int], int]) -> list[int | None]:
+        """What (axis, size) become of the spatial axes, None of an unknown size; ValueError where there are others."""
         shape = tuple(input_shape)
-        if len(shape) != self.axes + 2 or None in shape[1:]:
+        if len(shape) != self.axes + 2 or shape[-1] is None:
             raise ValueError(f"{self.name}: got input shape {shape}, wants {_AXES[self.axes]}")
-        return [size or 0 for size in shape[1:-1]]
+        return [None if size is None else become(axis, size) for axis, size in enumerate(shape[1:-1])]
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and inputs and outputs as images."""

@@ -12,13 +12,14 @@ from fastnn import checks, configurable, constraints, initializers, ops, regular
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape, Training
 from fastnn.layers.base import BatchShape, Layer, Parameter
+from fastnn.tape import constant
 
 # Keras's: the least standard deviation that Normalization divides by.
 LEAST_DEVIATION = 1e-7
 
 
 class _Scaled(Layer):
-    """What both normalisations have: gamma and beta, which are ones and zeros at first, or are left out."""
+    """What normalisations have that scale and move: gamma and beta, ones and zeros at first, or left out."""
 
     def __init__(
         self,
@@ -260,6 +261,107 @@ class LayerNormalization(_Scaled):
         rows, need = slopes.reshape(*kept.shape), self._needed(need_dx)
         dx, *own = ops.layer_norm_backward(rows, kept, self._value("gamma"), self.epsilon, need)
         return self._back(dx.reshape(*slopes.shape)) if need_dx else None, self._gradients(*own)
+
+
+class GroupNormalization(_Scaled):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, by each sample's figures (Wu and He 2018).
+
+    The size of ``axis``, the channels, is parted into ``groups`` of neighbours; mean and biased variance are those of a
+    group at all places together. gamma and beta have a number for each channel. -1 groups are one for each channel.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.groups = checks.integer("groups", groups)
+        if self.groups < 1 and self.groups != -1:
+            raise ValueError(f"groups: got {groups}, wants an integer of at least 1, or -1 for one a channel")
+        weights = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        limits = beta_constraint, gamma_constraint
+        super().__init__(checks.integer("axis", axis), epsilon, center, scale, *weights, *limits, **options)
+
+    def _normalized(self, input_shape: BatchShape) -> Shape:
+        (channels,) = _sizes_along(self.name, self.axis, input_shape)
+        if channels % abs(self.groups):
+            raise ValueError(f"{self.name}: got {channels} channels, wants a multiple of its {self.groups} groups")
+        return (channels,)
+
+    def call(self, inputs: Any) -> Any:
+        """What is left of each group's mean, over its deviation, and scaled."""
+        x = self._turned(inputs)
+        maps = x.reshape(x.shape[0], -1, x.shape[-1])
+        centered = ops.subtract(maps, self._of_groups(maps))
+        root = ops.sqrt(ops.add(self._of_groups(ops.square(centered)), self.epsilon))
+        y, gamma, beta = ops.divide(centered, root), self.parameter("gamma"), self.parameter("beta")
+        y = y if gamma is None else ops.multiply(y, gamma)
+        return self._back((y if beta is None else ops.add(y, beta)).reshape(*x.shape))
+
+    def _of_groups(self, maps: Any) -> Any:
+        """The means of maps (n, places, channels) in each group, for each of its channels (n, 1, channels)."""
+        n, _, channels = maps.shape
+        together = 1 if self.groups == -1 else channels // self.groups
+        of_channels = ops.mean(maps, axis=1).reshape(n, -1, together)
+        means = ops.mean(of_channels, axis=2, keepdims=True)
+        return ops.multiply(means, constant(1.0, means, (1, 1, together))).reshape(n, 1, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"groups": self.groups, **super().get_config()}
+
+
+class RMSNormalization(Layer):
+    """y = scale * x / sqrt(mean of x^2 + epsilon) along ``axis``, or several axes (Zhang and Sennrich 2019)."""
+
+    supports_masking = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **options: Any) -> None:
+        self.axis = _axes("axis", axis)
+        self.epsilon = checks.real("epsilon", epsilon, minimum=0)
+        super().__init__(**options)
+        self.dtype = self.dtype or "float32"
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """That of the scale: the sizes along the axes."""
+        return {"scale": _sizes_along(self.name, self.axis, input_shape)}
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """Ones."""
+        self._take_parameters(input_shape, [np.ones(self.parameter_shapes(input_shape)["scale"], self.dtype)])
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they have no such axes."""
+        self.parameter_shapes(input_shape)
+        return tuple(input_shape)
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the scale is that of this shape."""
+        return self.parameter_shapes(input_shape)["scale"] == self.parameters[0].shape
+
+    def call(self, inputs: Any) -> Any:
+        """The quotients, scaled."""
+        (scale,), rank = self.parameters, len(inputs.shape)
+        axes = sorted(each % rank for each in _several(self.axis))
+        root = ops.sqrt(ops.add(ops.mean(ops.square(inputs), axis=axes, keepdims=True), self.epsilon))
+        sizes = [inputs.shape[axis] if axis in axes else 1 for axis in range(axes[0], rank)]
+        return ops.multiply(ops.divide(inputs, root), ops.reshape(scale, sizes) if sizes != [*scale.shape] else scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"axis": self.axis, "epsilon": self.epsilon, **super().get_config()}
 
 
 class UnitNormalization(Layer):

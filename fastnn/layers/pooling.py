@@ -10,7 +10,7 @@ from fastnn import checks, ops
 from fastnn.engine.protocols import Array, Training
 from fastnn.kernels.table.windows import places
 from fastnn.layers.base import BatchShape, Layer
-from fastnn.layers.images import OnImages, channels_last
+from fastnn.layers.images import OnImages, channels_last, least
 
 
 class _Pooling(OnImages):
@@ -37,12 +37,11 @@ class _Pooling(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The places of the window; ValueError where it does not fit."""
-        sizes = self.spatial(input_shape)
-        found = [
-            places(size, window, stride, self.padding, axis)
-            for axis, (size, window, stride) in enumerate(zip(sizes, self.pool_size, self.strides, strict=True))
-        ]
-        if min(found) < 1:
+        found = self.spatial(
+            input_shape,
+            lambda axis, size: places(size, self.pool_size[axis], self.strides[axis], self.padding, axis),
+        )
+        if least(found) < 1:
             wants = f"at least {self.pool_size}, the window's sizes, along its spatial axes"
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
         return (input_shape[0], *found, input_shape[-1])

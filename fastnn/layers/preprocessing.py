@@ -48,7 +48,7 @@ class Resizing(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The sizes that are wanted."""
-        self.spatial(input_shape)
+        self.spatial(input_shape, lambda axis, size: size)
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
     def _edges(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -126,6 +126,13 @@ def _beside(numbers: Any, like: Any) -> Array:
     return array
 
 
+def _of_images(layer: str, input_shape: BatchShape) -> BatchShape:
+    """The shape of images as it is; ValueError for one of anything else."""
+    if len(input_shape) != 4:
+        raise ValueError(f"{layer}: got input shape {tuple(input_shape)}, wants (None, height, width, channels)")
+    return tuple(input_shape)
+
+
 class _Random(Drawing):
     """Images that training turns or moves, each in a way of its own; other passes leave them as they are.
 
@@ -152,10 +159,7 @@ class _Random(Drawing):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The shape of the inputs; ValueError where they are no images."""
-        if len(input_shape) != 4:
-            got = f"input shape {tuple(input_shape)}"
-            raise ValueError(f"{self.name}: got {got}, wants (None, height, width, channels)")
-        return tuple(input_shape)
+        return _of_images(self.name, input_shape)
 
     def forward(
         self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
@@ -202,13 +206,13 @@ def _about_middle(h: int, w: int) -> tuple[Array, Array, Array, Array, Array]:
     return np.array(a), np.array(b), np.array(d), np.array(e), np.array((0.0, 0.0, row, 0.0, 0.0, column))
 
 
-def _range(name: str, factor: Any, low: float) -> tuple[float, float]:
+def _range(name: str, factor: Any, low: float, high: float = math.inf, in_order: bool = True) -> tuple[float, float]:
     """(least, most) of a factor: a pair, or one number for both sides of 0."""
     pair = factor if isinstance(factor, (list, tuple)) else (-factor, factor)
     if len(pair) != 2:
         raise ValueError(f"{name}: got {checks.describe(factor)}, wants a number or a pair (least, most)")
-    least, most = (checks.real(name, each, minimum=low) for each in pair)
-    if least > most:
+    least, most = (checks.real(name, each, minimum=low, maximum=high) for each in pair)
+    if in_order and least > most:
         raise ValueError(f"{name}: got {factor}, wants (least, most)")
     return least, most
 
@@ -321,6 +325,136 @@ class RandomTranslation(_Random):
         """The constructor's arguments."""
         factors = {"height_factor": list(self.height_factor), "width_factor": list(self.width_factor)}
         return {**factors, **super().get_config()}
+
+
+class _Recolored(Drawing):
+    """Images whose numbers training changes by one that is drawn for each; what leaves ``value_range`` is cut off."""
+
+    def __init__(self, value_range: Any = (0, 255), seed: int | None = None, **options: Any) -> None:
+        self.value_range = _range("value_range", value_range, -math.inf)
+        super().__init__(seed, **options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they are no images."""
+        return _of_images(self.name, input_shape)
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        """Images of other numbers in training; else the images."""
+        if not training:
+            return inputs
+        numbers = ops.random_uniform(constant(0.0, inputs, (inputs.shape[0], 1)), *self._draw(training), *self._drawn())
+        return ops.clip(self._changed(inputs, numbers.reshape(-1, 1, 1, 1)), *self.value_range)
+
+    def _drawn(self) -> tuple[float, float]:
+        """Between what the numbers are drawn."""
+        raise undefined(self, "_drawn()")
+
+    def _changed(self, images: Any, numbers: Any) -> Any:
+        """Images by such numbers (n, 1, 1, 1)."""
+        raise undefined(self, "_changed(images, numbers)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"value_range": list(self.value_range), **super().get_config()}
+
+
+class RandomBrightness(_Recolored):
+    """To images is added a share out of ``factor`` of ``value_range``: a number for both ways, or a pair in [-1, 1]."""
+
+    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None, **options: Any) -> None:
+        self.factor = _range("factor", factor, -1.0, 1.0)
+        super().__init__(value_range, seed, **options)
+
+    def _drawn(self) -> tuple[float, float]:
+        width = self.value_range[1] - self.value_range[0]
+        return self.factor[0] * width, self.factor[1] * width
+
+    def _changed(self, images: Any, numbers: Any) -> Any:
+        return ops.add(images, numbers)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"factor": list(self.factor), **super().get_config()}
+
+
+class RandomContrast(_Recolored):
+    """(x - mean) * c + mean of each channel of an image, c out of [1 - lower, 1 + upper].
+
+    ``factor`` is (lower, upper), or one number for both, in [0, 1].
+    """
+
+    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None, **options: Any) -> None:
+        pair = factor if isinstance(factor, (list, tuple)) else (factor, factor)
+        self.factor = _range("factor", pair, 0.0, 1.0, in_order=False)
+        super().__init__(value_range, seed, **options)
+
+    def _drawn(self) -> tuple[float, float]:
+        return 1 - self.factor[0], 1 + self.factor[1]
+
+    def _changed(self, images: Any, numbers: Any) -> Any:
+        mean = ops.mean(images, axis=(1, 2), keepdims=True)
+        return ops.add(ops.multiply(ops.subtract(images, mean), numbers), mean)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"factor": list(self.factor), **super().get_config()}
+
+
+class RandomCrop(_Random):
+    """In training a part of ``height`` x ``width`` places, at the same random place of all images of a batch.
+
+    Other passes, and images that are not larger both ways, give the largest part in the middle that has these
+    proportions, resized where it is of another size.
+    """
+
+    recordable = True
+
+    def __init__(
+        self, height: int, width: int, seed: int | None = None, data_format: str | None = None, **options: Any
+    ) -> None:
+        self._middle = Resizing(height, width, crop_to_aspect_ratio=True, name="middle")
+        self.height, self.width = self._middle.height, self._middle.width
+        super().__init__("nearest", "nearest", seed, data_format=data_format, **options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The sizes that are wanted."""
+        n, *_, channels = super().compute_output_shape(input_shape)
+        return n, self.height, self.width, channels
+
+    def forward(
+        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
+    ) -> tuple[Array, Any]:
+        """Parts of a batch, and the images with where these are, None where they are in the middle."""
+        n, h, w, _ = x.shape
+        if not (training and h > self.height and w > self.width):
+            y, kept = self._middle.forward(x)
+            return y, (kept, None)
+        drawn = ops.random_uniform(constant(0.0, x, (1, 2)), *self._draw(training))
+        first = [self._first(drawn[:, :1], h - self.height), self._first(drawn[:, 1:], w - self.width)]
+        down, across = np.array(((0.0, 0.0, 1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)))
+        still = _beside((1.0, 0.0, 0.0, 0.0, 1.0, 0.0), x)
+        matrix = ops.linear(ops.concatenate(first, axis=1), _beside((down, across), x), still)
+        matrices = ops.multiply(constant(1.0, x, (n, 1)), matrix)
+        given = matrices, self.height, self.width, self.interpolation, self.fill_mode, self.fill_value
+        return ops.affine_sample2d(x, *given), (x, given)
+
+    def _first(self, number: Array, most: int) -> Array:
+        """A number (1, 1) in [0, 1) as one of 0, 1, ..., most, as often: how many of their bounds it reaches."""
+        bounds = _beside(np.arange(1, most + 1)[None] / (most + 1), number)
+        found: Array = ops.sum(ops.binary_step(ops.subtract(number, bounds)), axis=1, keepdims=True)
+        return found
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """To the places that were taken."""
+        inputs, given = kept
+        return self._middle.backward(dy, inputs, need_dx) if given is None else super().backward(dy, kept, need_dx)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = {"height": self.height, "width": self.width, **super().get_config()}
+        return {
+            name: value for name, value in config.items() if name not in ("fill_mode", "interpolation", "fill_value")
+        }
 
 
 # How categories are rows of numbers.

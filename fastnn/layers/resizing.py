@@ -9,7 +9,7 @@ from fastnn import checks, ops
 from fastnn.engine.protocols import Array
 from fastnn.kernels.table.sampling import INTERPOLATIONS
 from fastnn.layers.base import BatchShape
-from fastnn.layers.images import OnImages
+from fastnn.layers.images import OnImages, least
 from fastnn.layers.preprocessing import Resizing
 
 Pair = tuple[int, int]
@@ -36,7 +36,7 @@ class UpSampling2D(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Spatial axes so many times as long."""
-        sizes = [size * times for size, times in zip(self.spatial(input_shape), self.size, strict=True)]
+        sizes = self.spatial(input_shape, lambda axis, size: size * self.size[axis])
         return (input_shape[0], *sizes, input_shape[-1])
 
     def image_forward(self, image: Array) -> Array:
@@ -99,7 +99,7 @@ class ZeroPadding2D(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Spatial axes with what is put around them."""
-        sizes = [size + sum(pair) for size, pair in zip(self.spatial(input_shape), self.padding, strict=False)]
+        sizes = self.spatial(input_shape, lambda axis, size: size + sum(self.padding[axis]))
         return (input_shape[0], *sizes, input_shape[-1])
 
     def image_forward(self, image: Array) -> Array:
@@ -126,8 +126,8 @@ class Cropping2D(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Spatial axes without what is cut off; ValueError where nothing is left."""
-        sizes = [size - sum(pair) for size, pair in zip(self.spatial(input_shape), self.cropping, strict=False)]
-        if min(sizes) < 1:
+        sizes = self.spatial(input_shape, lambda axis, size: size - sum(self.cropping[axis]))
+        if least(sizes) < 1:
             got = f"input shape {tuple(input_shape)} with cropping={_listed(self.cropping, self.axes)}"
             raise ValueError(f"{self.name}: got {got}, wants something to be left along every axis")
         return (input_shape[0], *sizes, input_shape[-1])

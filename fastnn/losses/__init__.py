@@ -54,6 +54,7 @@ from fastnn.losses.functions import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
+from fastnn.losses.overlap import Dice, Tversky, dice, tversky
 from fastnn.losses.regression import (
     CosineSimilarity,
     HalfSSE,
@@ -89,6 +90,8 @@ _BY_FUNCTION: dict[Callable[..., Any], type[Loss]] = {
     categorical_hinge: CategoricalHinge,
     multiclass_hinge: MulticlassHinge,
     kl_divergence: KLDivergence,
+    dice: Dice,
+    tversky: Tversky,
     negative_log_likelihood: NegativeLogLikelihood,
 }
 
@@ -138,6 +141,7 @@ __all__ = [
     "CategoricalFocalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
+    "Dice",
     "HalfSSE",
     "Hinge",
     "Huber",
@@ -154,6 +158,7 @@ __all__ = [
     "QuadraticCost",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
+    "Tversky",
     "binary_crossentropy",
     "binary_focal_crossentropy",
     "categorical_crossentropy",
@@ -161,6 +166,7 @@ __all__ = [
     "categorical_hinge",
     "cosine_similarity",
     "deserialize",
+    "dice",
     "get",
     "half_sse",
     "hinge",
@@ -178,5 +184,6 @@ __all__ = [
     "serialize",
     "sparse_categorical_crossentropy",
     "squared_hinge",
+    "tversky",
 ]
 absent.explain(__name__)

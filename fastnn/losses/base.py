@@ -34,7 +34,8 @@ class Loss(Configurable):
     """Base class; all reduce as Keras does.
 
     A loss of your own defines ``call(y_true, y_pred)`` over ``fastnn.ops``, which gives a number a sample, or one for
-    all; its gradient is derived. fastnn's give ``_rows`` and ``_batch``, and what else differs.
+    all; its gradient is derived, and targets may have any shape. fastnn's give ``_rows`` and ``_batch``, and what else
+    differs.
 
     ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum",
     "mean_with_sample_weight" (the sum divided by that of the weights as they were given), or None ("none"): the loss of
@@ -58,13 +59,18 @@ class Loss(Configurable):
     # What ends the message where targets look like class indices.
     _hint_for_labels = ""
 
-    # Whether subclasses define ``call``.
+    # Whether subclasses define ``call``, and whether targets may have any shape.
     _by_call = False
+    _any_targets = False
 
     def __init_subclass__(cls) -> None:
-        """One with ``call`` has its gradient derived."""
+        """One with ``call`` has its gradient derived; a ``__call__`` of its own may stand in its place."""
         super().__init_subclass__()
+        knows_gradient = (cls._batch, cls.value_and_gradient) != (Loss._batch, Loss.value_and_gradient)
+        if "__call__" in vars(cls) and not knows_gradient and not cls._by_call:
+            cls.call = cls.__call__  # type: ignore[method-assign]
         cls._by_call = cls._by_call or "call" in vars(cls)
+        cls._any_targets = vars(cls).get("_any_targets", cls._by_call)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of every sample, or a number, made of ``fastnn.ops``."""
@@ -87,7 +93,7 @@ class Loss(Configurable):
         check_finite(argument, y, dtype)
         if y.ndim == len(output_shape) and output_shape[-1] == 1:
             y = y[..., np.newaxis]
-        if y.shape[1:] != output_shape:
+        if y.shape[1:] != output_shape and not self._any_targets:
             hint = ""
             if y.shape[1:] in (output_shape[:-1], (*output_shape[:-1], 1)):
                 hint = self._hint_for_labels
@@ -101,7 +107,9 @@ class Loss(Configurable):
         """Raise unless finite targets of the shape of the outputs are such as this loss can be meant for."""
 
     def _followed(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """The loss of outputs that are followed for gradients, or a program's."""
+        """The loss of outputs that are followed for gradients, or a program's; of such targets, too."""
+        if isinstance(y_true, Traced):
+            return self._of_both(y_true, y_pred, sample_weight)
         pred = y_pred.value if isinstance(y_pred, Traced) else y_pred
         true = y_true
         if not isinstance(true, Followed):
@@ -112,6 +120,19 @@ class Loss(Configurable):
         if not isinstance(y_pred, Traced):
             return value
         return joined(value, {"y_pred": y_pred}, lambda dy: {"y_pred": calculate("scaled", x=slope, factor=dy)})
+
+    def _of_both(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The same by ops that know derivatives by targets, too."""
+        values = self.call(y_true, y_pred) if self._by_call else self._rows(y_true, y_pred)
+        size, total = math.prod(values.shape), 1.0 if self.reduction == "sum" else math.prod(values.shape)
+        if sample_weight is not None:
+            weight = np.asarray(sample_weight, y_pred.dtype)
+            values = ops.multiply(values, np.broadcast_to(along(weight, values.shape), values.shape).copy())
+            if self.reduction == "mean_with_sample_weight":
+                total = total_weight(weight, values.shape)
+        if not self.reduces:
+            return values
+        return ops.sum(values) * (1.0 / total if size and total else 0.0)
 
     def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
         """Warn where rows of ``width`` outputs make no sense to this loss."""
@@ -209,7 +230,7 @@ class Loss(Configurable):
 
         Infinite or NaN, without a warning, where outputs are or numbers grow too large.
         """
-        if isinstance(y_pred, Followed):
+        if isinstance(y_pred, Followed) or isinstance(y_true, Traced):
             return self._followed(y_true, y_pred, sample_weight)
         pred, true = floats("y_pred", y_pred, self.dtype), numeric_array("y_true", y_true)
         check_finite("y_true", true, pred.dtype)
@@ -306,11 +327,13 @@ def steps_weights(reduction: str | None, mask: Array, sample_weight: Array | Non
 
 
 class FunctionLoss(Loss):
-    """A function of the user's, ``f(y_true, y_pred)``.
+    """A function of the user's, ``f(y_true, y_pred)``, for targets of any shape.
 
     It is made of ``fastnn.ops`` and returns a number, or an array of a number a sample or more whose mean is meant: its
     gradient is derived. Or it returns ``(loss, gradient)``, made in any way. Sample weights take such an array.
     """
+
+    _any_targets = True
 
     def __init__(self, function: Callable[[Array, Array], Any]) -> None:
         super().__init__(name=getattr(function, "__name__", type(function).__name__))

@@ -1,4 +1,7 @@
-"""Losses as functions: one number a sample, what they say of the last axis of targets and outputs."""
+"""Losses as functions: one number a sample, what they say of the last axis of targets and outputs.
+
+Most are made of ops (``rows``) where targets or outputs are followed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,9 @@ import numpy as np
 from fastnn import checks
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
+from fastnn.losses import rows
+from fastnn.losses.rows import EPSILON, or_followed
 from fastnn.samples import class_labels, require_last, same_shape
-
-# Keras keeps what it divides by, or takes the logarithm of, this far from 0, and probabilities from 1.
-EPSILON = 1e-7
 
 
 def floats(name: str, value: Any, dtype: str | None = None) -> Array:
@@ -45,12 +47,14 @@ def _log_probabilities(y_pred: Array, from_logits: bool) -> Array:
     return log_p
 
 
+@or_followed(rows.squares)
 def mean_squared_error(y_true: Any, y_pred: Any) -> Array:
     """Mean of (y_pred - y_true)^2 over the last axis."""
     true, pred = pair(y_true, y_pred)
     return np.asarray(np.square(pred - true).mean(axis=-1))
 
 
+@or_followed(rows.distances)
 def mean_absolute_error(y_true: Any, y_pred: Any) -> Array:
     """Mean of abs(y_pred - y_true) over the last axis."""
     true, pred = pair(y_true, y_pred)
@@ -63,6 +67,7 @@ def half_sse(y_true: Any, y_pred: Any) -> Array:
     return np.asarray(0.5 * np.square(pred - true).sum(axis=-1))
 
 
+@or_followed(rows.bernoulli)
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Array:
@@ -90,6 +95,7 @@ ONE_OUTPUT = (
 )
 
 
+@or_followed(rows.categorical)
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Array:
@@ -100,7 +106,7 @@ def categorical_crossentropy(
     require_last(axis)
     true, pred = pair(y_true, y_pred, HINT_FOR_LABELS)
     if pred.shape[-1] == 1:
-        warnings.warn(ONE_OUTPUT, SyntaxWarning, stacklevel=2)
+        warnings.warn(ONE_OUTPUT, SyntaxWarning, stacklevel=3)
     return categorical_rows(true, pred, from_logits, label_smoothing)
 
 
@@ -110,6 +116,7 @@ def categorical_rows(true: Array, pred: Array, from_logits: bool, label_smoothin
     return np.asarray(-(true * _log_probabilities(pred, from_logits)).sum(axis=-1))
 
 
+@or_followed(rows.sparse_categorical)
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
 ) -> Array:
@@ -175,12 +182,14 @@ def categorical_focal_crossentropy(
     return np.asarray(-(share * (1 - np.exp(log_p)) ** gamma * log_p).sum(axis=-1))
 
 
+@or_followed(rows.percentages)
 def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Array:
     """100 times the mean of abs(y_true - y_pred) / abs(y_true) over the last axis; targets of 0 count as 1e-7."""
     true, pred = pair(y_true, y_pred)
     return np.asarray(100 * np.abs((true - pred) / np.maximum(np.abs(true), EPSILON)).mean(axis=-1))
 
 
+@or_followed(rows.logarithmic)
 def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Array:
     """Mean of (log(1 + y_true) - log(1 + y_pred))^2 over the last axis; what is below 1e-7 counts as that."""
     true, pred = pair(y_true, y_pred)
@@ -193,6 +202,7 @@ def quadratic_cost(y_true: Any, y_pred: Any) -> Array:
     return half_sse(y_true, y_pred)
 
 
+@or_followed(rows.huber)
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
     """Mean over the last axis of d^2 / 2 up to abs(d) = delta, else delta (abs(d) - delta / 2); d = y_pred - y_true."""
     true, pred = pair(y_true, y_pred)
@@ -200,6 +210,7 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
     return np.asarray(np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta)).mean(axis=-1))
 
 
+@or_followed(rows.log_cosh)
 def log_cosh(y_true: Any, y_pred: Any) -> Array:
     """Mean of log(cosh(y_pred - y_true)) over the last axis."""
     true, pred = pair(y_true, y_pred)
@@ -207,6 +218,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> Array:
     return np.asarray((np.logaddexp(error, -error) - math.log(2)).mean(axis=-1))
 
 
+@or_followed(rows.poisson)
 def poisson(y_true: Any, y_pred: Any) -> Array:
     """Mean of y_pred - y_true * log(y_pred + 1e-7) over the last axis; outputs are rates, NaN where one is negative."""
     true, pred = pair(y_true, y_pred)
@@ -214,17 +226,19 @@ def poisson(y_true: Any, y_pred: Any) -> Array:
         return np.asarray((pred - true * np.log(pred + EPSILON)).mean(axis=-1))
 
 
+@or_followed(rows.divergence)
 def kl_divergence(y_true: Any, y_pred: Any) -> Array:
     """Sum of y_true * log(y_true / y_pred) over the last axis, in nats; both are kept within [1e-7, 1]."""
-    true, pred = (np.clip(rows, EPSILON, 1) for rows in pair(y_true, y_pred))
+    true, pred = (np.clip(each, EPSILON, 1) for each in pair(y_true, y_pred))
     return np.asarray((true * np.log(true / pred)).sum(axis=-1))
 
 
+@or_followed(rows.cosines)
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     """Minus the cosine of the angle between rows along the last axis; norms are 1e-7 at least, ``axis`` is -1."""
     require_last(axis)
     true, pred = pair(y_true, y_pred)
-    norms = (np.maximum(np.sqrt(np.square(rows).sum(axis=-1)), EPSILON) for rows in (true, pred))
+    norms = (np.maximum(np.sqrt(np.square(each).sum(axis=-1)), EPSILON) for each in (true, pred))
     return np.asarray(-(true * pred).sum(axis=-1) / np.multiply(*norms))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastnn.differentiation import unfollowed
 from fastnn.engine.data import along, numeric_array
 from fastnn.engine.protocols import Array
 from fastnn.samples import same_shape, weighed, weights_of
-from fastnn.tape import Held
+from fastnn.tape import Held, Traced
 
 SampleFunction = Callable[..., Any]
 
@@ -80,6 +81,20 @@ class Variable(Held):
         return f"<Variable {self.name}: {self.value}>"
 
 
+def _of_values(update: Callable[..., None]) -> Callable[..., None]:
+    """An ``update_state`` that is given the values of what ``fastnn.gradients`` follows."""
+
+    @wraps(update)
+    def wrapped(self: Metric, *given: Any, **named: Any) -> None:
+        update(self, *map(_value_of, given), **{name: _value_of(value) for name, value in named.items()})
+
+    return wrapped
+
+
+def _value_of(given: Any) -> Any:
+    return given.value if isinstance(given, Traced) else given
+
+
 class Metric(Configurable):
     """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is.
 
@@ -100,6 +115,12 @@ class Metric(Configurable):
     fused_number = 0.0
     # Whether it is a mean of figures of the last axis, of which masks of outputs say which count.
     counts_steps = False
+
+    def __init_subclass__(cls) -> None:
+        """What is followed for its gradient counts by its value."""
+        super().__init_subclass__()
+        if "update_state" in vars(cls):
+            cls.update_state = _of_values(cls.update_state)  # type: ignore[method-assign]
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.dtype = checks.float_dtype("dtype", dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -195,7 +196,8 @@ class CompiledModel(ModelStructure):
         """The figures of one batch, without training; likewise."""
         x, y, weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
         y_pred = self(x, training=False)
-        self._loss_seen.update_state(self.compute_loss(x, y, y_pred, weight, training=False))
+        told = {"training": False} if "training" in inspect.signature(self.compute_loss).parameters else {}
+        self._loss_seen.update_state(self.compute_loss(x, y, y_pred, weight, **told))
         return self.compute_metrics(x, y, y_pred, weight)
 
     def compute_loss(

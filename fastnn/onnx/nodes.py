@@ -269,11 +269,12 @@ def _convolution(reader: _Reader, node: Node) -> Held:
     }  # fmt: skip
     maps, channels = kernel.shape[0], held.tensor.shape[-1] or 0
     bias = [] if offset is None else [reader.constant(offset, "a bias")]
-    if axes == 2 and groups == channels > 1:
+    if groups == channels > 1 and padding != "causal":
         own = kernel.reshape(channels, maps // channels, *windows)
         weights = [np.moveaxis(own, (0, 1), (-2, -1)), *bias]
         options["depth_multiplier"] = maps // channels
-        return reader.call(node, layers.DepthwiseConv2D, held, held.order, weights, **options)
+        kind: Any = layers.DepthwiseConv1D if axes == 1 else layers.DepthwiseConv2D
+        return reader.call(node, kind, held, held.order, weights, **options)
     weights = [np.moveaxis(kernel, (0, 1), (-1, -2)), *bias]
     kind = layers.Conv1D if axes == 1 else layers.Conv2D
     return reader.call(node, kind, held, held.order, weights, filters=maps, groups=groups, **options)

@@ -16,6 +16,7 @@ import numpy as np
 from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.kernels.table import NUMBERS
+from fastnn.kernels.table.attention import FAR_BELOW
 from fastnn.kernels.table.windows import margins, places, reach, spread
 from fastnn.onnx.graph import LAST, Graph, Shape, Tensor
 
@@ -226,6 +227,29 @@ def _constant(value: Any, name: str) -> Array:
 def _matmul(graph: Graph, a: Any, b: Any) -> Tensor:
     left, right = (graph.plain(tensor_of(graph, value, label)) for value, label in ((a, "a"), (b, "b")))
     return graph.put("MatMul", (*left.shape[:-1], right.shape[-1]), left.name, right.name)
+
+
+def _attention(
+    graph: Graph, query: Any, key: Any, value: Any, mask: Any = None, scale: float = 1.0, causal: bool = False
+) -> Tensor:
+    """Products of heads (n, h, t, s), of which those that do not count are far below, and their softmax."""
+    q, k, v = (
+        permuted(graph, x, axes) for x, axes in ((query, (0, 2, 1, 3)), (key, (0, 2, 3, 1)), (value, (0, 2, 1, 3)))
+    )
+    scores = graph.like(_matmul(graph, q, k), "Mul", graph.number(scale))
+    if mask is not None:
+        given = graph.plain(tensor_of(graph, mask, "mask"))
+        (left_out,) = graph.node("Equal", given.name, graph.number(0.0))
+        (of_heads,) = graph.node("Unsqueeze", left_out, graph.integers(1))
+        scores = graph.put("Where", scores.shape, of_heads, graph.number(FAR_BELOW), scores.name)
+    if causal:
+        t, s = scores.shape[2:]
+        if t is None or s is None:
+            raise UnsupportedError("causal attention of steps whose number depends on the batch, wants known sizes")
+        behind = graph.constant("causal", np.triu(np.ones((t, s), bool), 1))
+        scores = graph.put("Where", scores.shape, behind, graph.number(FAR_BELOW), scores.name)
+    y = _matmul(graph, graph.like(scores, "Softmax", axis=3), v)
+    return permuted(graph, y, (0, 2, 1, 3))
 
 
 def linear(graph: Graph, x: Any, w: Any, b: Any = None, activation: str = "linear") -> Tensor:
@@ -576,11 +600,15 @@ OPERATORS: Mapping[str, Emitter] = {
     "sqrt": _same("Sqrt"),
     "log": _same("Log"),
     "absolute": _same("Abs"),
+    "erf": _same("Erf"),
+    "sin": _same("Sin"),
+    "cos": _same("Cos"),
     "maximum": pairwise("Max"),
     "minimum": pairwise("Min"),
     "join": _joined,
     "matmul": _matmul,
     "batch_matmul": _matmul,
+    "attention": _attention,
     "linear": linear,
     "conv1d": convolution,
     "conv2d": convolution,

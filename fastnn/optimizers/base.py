@@ -238,6 +238,11 @@ class Optimizer(Configurable):
         """Whether ``converged`` looks at the state."""
         return False
 
+    @property
+    def forgets(self) -> bool:
+        """Whether a gradient that is not finite may leave nothing behind the next step: somebody has to look before."""
+        return False
+
     def build(self, parameters: Sequence[Parameter]) -> None:
         """Make the state of parameters that have none; ValueError where the state is that of another model."""
         for index, parameter in enumerate(parameters):
@@ -353,7 +358,7 @@ class Optimizer(Configurable):
         """Whether ``step`` of ``clipped`` gradients is all that ``apply`` does to these parameters.
 
         Then a program may record it; ``clips`` says that it can record clipping, too, as one of a device does. What
-        gradients or weights that are not finite do to them has to stay in weights or state.
+        gradients or weights that are not finite do to them has to stay in weights or state, unless it ``forgets``.
         """
         return self.made_of_ops(parameters) and (clips or self.clipping is None)
 

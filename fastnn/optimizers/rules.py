@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastnn import checks
-from fastnn.engine.protocols import Array, Parameter
+from fastnn.engine.protocols import Array
 from fastnn.optimizers.base import Optimizer
 from fastnn.optimizers.schedules import LearningRateSchedule
 
@@ -383,9 +382,10 @@ class Rprop(Optimizer):
         """Step sizes begin at the learning rate."""
         return {"step_size": self._learning_rate}
 
-    def recordable(self, parameters: Sequence[Parameter], clips: bool = False) -> bool:
-        """No: only the signs of gradients stay, and a batch is the whole data set."""
-        return False
+    @property
+    def forgets(self) -> bool:
+        """Yes: only the signs of gradients stay."""
+        return True
 
     @property
     def looks_at_state(self) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,12 +22,26 @@ from fastnn.sklearn._blas import on_one_thread
 from fastnn.sklearn._least_squares import LeastSquares
 from fastnn.sklearn._likelihood import Fit, Likelihood, bounded_lbfgs, lbfgs, newton, proximal_newton
 from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
-from fastnn.sklearn.versions import StrOptions, check_sample_weight, class_weights, validate_data
+from fastnn.sklearn.versions import (
+    DEPRECATES_PENALTY,
+    StrOptions,
+    check_sample_weight,
+    class_weights,
+    liblinear,
+    validate_data,
+)
 
 Array = NDArray[Any]
 
 # Coefficients up to which the Hessian is formed.
 _NEWTON_COEFFICIENTS = 1000
+
+# How warnings of too few iterations begin, which users' filters are by; else with the solver's or the class's name.
+_NOT_CONVERGED = {
+    "newton-cholesky": "Newton solver did not converge",
+    "sag": "The max_iter was reached which means the coef_ did not converge",
+    "saga": "The max_iter was reached which means the coef_ did not converge",
+}
 
 
 class PerfectSeparationWarning(ConvergenceWarning):  # type: ignore[misc]
@@ -40,7 +55,8 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     penalty for ``C=np.inf``. With up to 1000 coefficients, or ``solver="newton-cholesky"``, those of the minimum are
     found to 1e-6 whatever ``tol`` is; with more, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
     scikit-learn's "newton-cg", "sag" and "saga" have the same minimum and are taken for "auto"; "liblinear", which has
-    another one, is refused, and so is ``dual=True``. ``intercept_scaling``, which only that one looks at, does nothing.
+    another one, for it penalises the intercept, is scikit-learn's own fit, and alone looks at ``dual``,
+    ``intercept_scaling`` and ``random_state``. Every other solver takes every ``l1_ratio``.
 
     ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
     are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
@@ -54,7 +70,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         },
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions({"auto", "lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"})],
+        "solver": [StrOptions({"auto", "lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"})],
     }
 
     def __init__(
@@ -93,8 +109,11 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit to rows X (n, features), dense or CSR, and classes y (n,); rows count by ``sample_weight`` (n,)."""
         self._validate_params()
-        self._check_together()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C")
+        if own := self.solver != "liblinear":
+            self._check_together()
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", accept_large_sparse=own
+        )
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -102,6 +121,9 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
                 f"{self.classes_[0]!r}"
             )
+        if not own:
+            self._fit_liblinear(X, y, sample_weight)
+            return self
         weights = self._weights(X, y, labels, sample_weight)
         total = float(len(labels) if weights is None else weights.sum())
         scaled = None if weights is None else (weights * (len(labels) / total)).astype(X.dtype)
@@ -142,8 +164,38 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
             )
         return self._summary
 
+    @available_if(lambda _: hasattr(linear_model.LogisticRegression, "set_callbacks"))
+    def set_callbacks(self, *callbacks: Any) -> LogisticRegression:
+        """Keep callbacks, as scikit-learn from 1.9 on does; a warning says that no solver here calls them."""
+        warnings.warn(
+            f"Callbacks are only supported in scikit-learn's {type(self).__name__}, and will be ignored here",
+            stacklevel=2,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says which solvers of its own call them
+            super().set_callbacks(*callbacks)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = False
+        return tags
+
+    def _fit_liblinear(self, X: Any, y: Any, sample_weight: Any) -> None:
+        """scikit-learn's own fit to two classes."""
+        if len(self.classes_) > 2:
+            raise ValueError(
+                f"The 'liblinear' solver does not support multiclass classification: got {len(self.classes_)} classes, "
+                "wants 2, another solver, or a OneVsRestClassifier of this one"
+            )
+        fitted = liblinear(self).fit(X, y, sample_weight)
+        self.coef_, self.intercept_, self.n_iter_ = fitted.coef_, fitted.intercept_, fitted.n_iter_
+        self._summary = None
+
     def _check_together(self) -> None:
         """ValueError for parameters that no solver here takes together, and a warning of those that do nothing so."""
+        if DEPRECATES_PENALTY:
+            self._warn_of_deprecated()
         if self.dual:
             raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
         if self.penalty == "elasticnet" and self.l1_ratio is None:
@@ -155,6 +207,21 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
                 f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={self.penalty})",
                 stacklevel=3,
             )
+
+    def _warn_of_deprecated(self) -> None:
+        """FutureWarning for what scikit-learn will not take any more, so that code may go back to it."""
+        if self.penalty != "deprecated":
+            said = "'penalty' was deprecated by scikit-learn 1.8: use l1_ratio, or C=np.inf in place of penalty=None"
+            warnings.warn(said, FutureWarning, stacklevel=4)
+        elif self.l1_ratio is None:
+            said = "'l1_ratio=None' was deprecated by scikit-learn 1.8: use a number in [0, 1]"
+            warnings.warn(said, FutureWarning, stacklevel=4)
+        if (self.penalty, self.l1_ratio) == ("l1", 0.0) or (self.penalty == "l2" and self.l1_ratio not in (0.0, None)):
+            said = f"Inconsistent values: penalty={self.penalty} with l1_ratio={self.l1_ratio}: the penalty is taken"
+            warnings.warn(said, stacklevel=4)
+        if self.n_jobs is not None:
+            said = f"'n_jobs' has no effect: got n_jobs={self.n_jobs}, wants None"
+            warnings.warn(said, FutureWarning, stacklevel=4)
 
     def _is_glm(self, model: Likelihood, strength: float) -> bool:
         """Whether there is to be a summary: without a penalty."""
@@ -203,9 +270,10 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
             )
         elif not found.converged:
             name = type(self).__name__ if self.solver == "auto" else self.solver
+            said = _NOT_CONVERGED.get(self.solver, f"{name} failed to converge")
             warnings.warn(
-                f"{name} failed to converge after {self.max_iter} iterations: got max_iter="
-                f"{self.max_iter}, wants more, or features of similar scales",
+                f"{said} after {found.iterations} iterations: got max_iter={self.max_iter}. Increase the number of "
+                "iterations, or scale the features",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -7,8 +7,10 @@ underscore in scikit-learn, and are the documented way to its messages all the s
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
+from sklearn import linear_model
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -42,7 +44,26 @@ def class_weights(class_weight: Any, classes: Any, y: Any, sample_weight: Any = 
     return compute_class_weight(class_weight, classes=classes, y=y, **weighted)
 
 
+# From 1.8 on a logistic regression's penalty is by l1_ratio and C alone, and n_jobs does nothing.
+DEPRECATES_PENALTY = linear_model.LogisticRegression().penalty == "deprecated"
+
+_OF_LIBLINEAR = (
+    "penalty", "C", "l1_ratio", "dual", "tol", "fit_intercept", "intercept_scaling", "class_weight", "random_state",
+    "solver", "max_iter", "verbose", "n_jobs",
+)  # fmt: skip
+
+
+def liblinear(estimator: Any) -> Any:
+    """scikit-learn's own logistic regression with an estimator's parameters."""
+    given = {name: getattr(estimator, name) for name in _OF_LIBLINEAR}
+    if not DEPRECATES_PENALTY and given["penalty"] == "deprecated":
+        named = {0.0: "l2", 1.0: "l1"}.get(float(estimator.l1_ratio or 0.0), "elasticnet")
+        given["penalty"] = None if math.isinf(estimator.C) else named
+    return linear_model.LogisticRegression(**given)
+
+
 __all__ = [
+    "DEPRECATES_PENALTY",
     "Interval",
     "Options",
     "StrOptions",
@@ -51,5 +72,6 @@ __all__ = [
     "class_weights",
     "fit_context",
     "is_first_partial_fit",
+    "liblinear",
     "validate_data",
 ]

@@ -8,6 +8,7 @@ for each stretch between calls that have no instructions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -426,7 +427,15 @@ def _fused(
     called = [stretch.call for stretch in stretches if isinstance(stretch, _Outside)]
     seen = {view.block for call in called for view in (*call.views(), *views_of(call.results))}
     seen |= {view.block for view in kept}
+    instructed = [stretch for stretch in stretches if isinstance(stretch, list)]
+    touched = Counter(block for stretch in instructed for block in {*_blocks_of(stretch)} if block is not None)
+    seen |= {block for block, stretches_of_it in touched.items() if stretches_of_it > 1}
     return [stretch if isinstance(stretch, _Outside) else fuse(stretch, lowering, seen) for stretch in stretches]
+
+
+def _blocks_of(stretch: _Stretch) -> Iterator[Block | None]:
+    """What its instructions read and write."""
+    return (range_.block for each in stretch for range_ in (*each.reads, *each.writes))
 
 
 def _cut(stretches: Sequence[_Stretch | _Outside]) -> list[_Stretch | _Outside]:

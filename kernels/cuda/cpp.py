@@ -132,6 +132,18 @@ class Cpp:
         tail = self._call("erfc", self.mul(self.constant(-math.sqrt(0.5)), x))
         return self.mul(self.constant(0.5), tail)
 
+    def erf(self, x: str) -> str:
+        """The error function."""
+        return self._call("erf", x)
+
+    def sin(self, x: str) -> str:
+        """Sine of x in radians."""
+        return self._call("sin", x)
+
+    def cos(self, x: str) -> str:
+        """Cosine of x in radians."""
+        return self._call("cos", x)
+
 
 def function(name: str, parameters: Sequence[str], formula: Callable[..., Any], dtype: str) -> str:
     """The source of ``void name(parameters..., result_0, result_1, ...)`` that computes a formula of ``dtype`` numbers.

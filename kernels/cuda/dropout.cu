@@ -1,5 +1,5 @@
 // y = x / (1 - rate) where a mask keeps, 0 where it drops, (n, c): a number is dropped where its word is below
-// `threshold` = rate * 2^32.
+// `threshold` = rate * 2^32. What x is multiplied with goes to `mask`, if that is there.
 
 extern "C" __global__ void drop(const Masked given) {
     const MaskedNumbers chosen = numbers_of(given);
@@ -11,7 +11,9 @@ extern "C" __global__ void drop(const Masked given) {
             const int64 column = column_of(counter, word);
             if (column >= given.c) break;
             const int64 at = row * given.c + column;
-            given.y[at] = int64(words.at[word]) < chosen.threshold ? real(0) : given.x[at] * chosen.scale;
+            const bool drops = int64(words.at[word]) < chosen.threshold;
+            given.y[at] = drops ? real(0) : given.x[at] * chosen.scale;
+            if (given.mask) given.mask[at] = drops ? real(0) : chosen.scale;
         }
     }
 }

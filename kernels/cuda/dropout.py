@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cupy
+
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, in_order, placing
@@ -21,6 +23,7 @@ MASKED = Structure(
     Field("c", "int64"),
     Field("x", "const real*"),
     Field("y", "real*"),
+    Field("mask", "real*"),
     numbers=(
         Field("scale", "real"),
         Field("threshold", "int64"),
@@ -35,6 +38,29 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,), launch.header("philox.cuh")))
 
 
+def _launches(x: Any, rate: float, names: tuple[str, ...]) -> Chains:
+    """What drops some of x, arrays by these names; ``numbers`` of a call are its counters."""
+    (n, c), record = x.shape, MASKED.record(x.dtype)
+    given = record[0]
+    given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
+
+    def build(chain: Chain, _: Any) -> None:
+        kernel = launch.kernel("dropout.cu", "drop", x.dtype.name, (MASKED,), launch.header("philox.cuh"))
+        chain.add(kernel, blocks(n, c), record, {name: name for name in names}, ("seed", COUNTED.size))
+
+    return Chains(names, build)
+
+
+def masked(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: None = None) -> tuple[Any, Any]:
+    """The op's result, and what it has multiplied x with, which is the derivative; both are new."""
+    y, mask = (cupy.empty(x.shape, x.dtype) for _ in range(2))
+    if x.size:
+        kept = in_order(x)
+        addresses = kept.data.ptr, y.data.ptr, mask.data.ptr
+        _launches(x, rate, ("x", "y", "mask"))(addresses, numbers=COUNTED.pack(seed, step, stream))
+    return y, mask
+
+
 def _op(name: str) -> Planned:
     """The derivative is the function: it is linear in x."""
 
@@ -43,15 +69,7 @@ def _op(name: str) -> Planned:
         place = placing(out, (n, c), dtype, x, ordered=True)
         if x.size == 0:
             return lambda x, rate, seed, step=0, stream=0, *, out=None: place(out, x)
-        record = MASKED.record(dtype)
-        given = record[0]
-        given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
-
-        def build(chain: Chain, _: Any) -> None:
-            kernel = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,), launch.header("philox.cuh"))
-            chain.add(kernel, blocks(n, c), record, {"x": "x", "y": "y"}, ("seed", COUNTED.size))
-
-        launches = Chains(("x", "y"), build)
+        launches = _launches(x, rate, ("x", "y"))
 
         def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
             y, kept = place(out, x), in_order(x)

@@ -88,13 +88,17 @@ def slope(activation: str, dtype: str) -> str:
 
 
 @cache
-def derivative(activation: str, numbers: tuple[float, ...] | None = None) -> Epilogue:
-    """C = sum f'(s), s of C's shape: what goes back through a layer; ``numbers`` as of ``forward``."""
+def derivative(activation: str, numbers: tuple[float, ...] | None = None, masked: bool = False) -> Epilogue:
+    """C = sum f'(s), s of C's shape: what goes back through a layer; ``numbers`` as of ``forward``.
+
+    One that is ``masked`` is multiplied first with a mask, the one part of a state.
+    """
     count = len(ACTIVATIONS[activation].numbers)
 
     def before(dtype: str) -> str:
         s = "given.s[i * given.s_row + j * given.s_column]"
-        body = _result_of("slope", ["sum", s, *taken_of("chosen", count)])
+        dy = "sum * given.states[0][i * given.c_row + j * given.c_column]" if masked else "sum"
+        body = _result_of("slope", [dy, s, *taken_of("chosen", count)])
         return slope(activation, dtype) + _FINISHED.format(body=body)
 
     return Epilogue(before, numbers_of(activation) if numbers is None else numbers)

@@ -1,5 +1,6 @@
 """Losses of a recorded step whose launches go on, so that what comes back to the last layer takes no more of them.
 
+- Targets are made there of others, number by number (``goals.py``): labels are smoothed, or are signs.
 - Loss and derivative are multiplied there by what comes behind them: a sum is a mean times the number of rows.
 - The derivative goes back through the activation that made the predictions; one of rows is made there, too, of the
   layer's logits.
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fastnn.kernels.cuda.losses import Further, Scored
+from fastnn.kernels.cuda import goals
+from fastnn.kernels.cuda.losses import GOALS_NAMED, Further, Scored
 from fastnn.kernels.cuda.recorded import Origin, Slope, is_written, made_by, passes, slope_of
 from fastnn.kernels.graph import Block, Call, Figure, View
 from fastnn.kernels.table import TABLE
@@ -33,8 +35,27 @@ def _pred(op: str) -> str:
 
 def gone_on(calls: list[Origin], loss: Origin, kept: Collection[Block]) -> list[Origin]:
     """With what follows a loss in its launch."""
-    found = _slope_behind(_multiplied(calls, loss, kept), loss.number, kept)
-    return calls if found is None else found
+    calls = _retargeted(calls, loss, kept)
+    calls = _multiplied(calls, _loss_of(calls, loss.number), kept)
+    return _slope_behind(calls, loss.number, kept)
+
+
+def _further(call: Call) -> Further:
+    """What a loss's launch goes on with so far."""
+    return call.run.further if isinstance(call.run, Scored) else Further()
+
+
+def _retargeted(calls: list[Origin], loss: Origin, kept: Collection[Block]) -> list[Origin]:
+    """With the targets made in its launch."""
+    call = loss.call
+    name = [*TABLE[call.op].operands][1]
+    source = goals.source_of(calls, loss, call.given[name], kept)
+    if source is None:
+        return calls
+    given = {**call.given, name: source.targets, "constants": source.constants}
+    given |= dict(zip(GOALS_NAMED, source.numbers, strict=False))
+    made = replace(call, given=given, run=Scored(call.op, Further(goals=source.goals)))
+    return [replace(each, call=made) if each is loss else each for each in calls if each not in source.calls]
 
 
 def _loss_of(calls: Sequence[Origin], number: int) -> Origin:
@@ -53,7 +74,8 @@ def _multiplied(calls: list[Origin], loss: Origin, kept: Collection[Block]) -> l
         number = next((each for each in behind.call.given.values() if isinstance(each, Figure)), None)
         if number is not None and number.early:
             results = (*made.results[:place], *behind.call.results, *made.results[place + 1 :])
-            made = replace(made, given={**made.given, name: number}, results=results, run=Scored(made.op))
+            run = Scored(made.op, _further(made))
+            made = replace(made, given={**made.given, name: number}, results=results, run=run)
             gone.append(behind)
     return [replace(each, call=made) if each is loss else each for each in calls if each not in gone]
 
@@ -68,7 +90,8 @@ def _slope_behind(calls: list[Origin], number: int, kept: Collection[Block]) -> 
         return calls
     if is_written(found.s, calls[calls.index(loss) : calls.index(behind)]):
         return calls
-    further, (dz,) = Further(found.activation, found.numbers), behind.call.results
+    further = replace(_further(loss.call), activation=found.activation, numbers=found.numbers)
+    (dz,) = behind.call.results
     given, run = loss.call.given, Scored(loss.call.op, further)
     if not found.of_rows:
         made = replace(loss.call, given={**given, "s": found.s}, results=(value, dz), run=run)

@@ -31,7 +31,7 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, cublas, epilogues, fused_losses, norm_steps, steps, tiles
+from fastnn.kernels.cuda import csr, cublas, dropout, epilogues, fused_losses, norm_steps, steps, tiles
 from fastnn.kernels.cuda.arrays import address
 from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue, waits
 from fastnn.kernels.cuda.products import Product
@@ -626,9 +626,10 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
     return back(dy, s, y)
 
 
-def _back(dz: Any, w: Any, s: Any = None, epilogue: Epilogue = PLAIN) -> Any:
+def _back(dz: Any, w: Any, s: Any = None, mask: Any = None, epilogue: Epilogue = PLAIN) -> Any:
     """f(dz @ w.T)."""
-    made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
+    made = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype)
+    others = ({} if s is None else {"s": s}) | ({} if mask is None else {"states": (mask,)})
     Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
@@ -639,7 +640,7 @@ def _back(dz: Any, w: Any, s: Any = None, epilogue: Epilogue = PLAIN) -> Any:
 def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list[Origin]:
     """With an activation's slope in the epilogue of the product that makes what it is multiplied with.
 
-    Also where a mask comes in between, which then comes behind it: both are factors of each number.
+    Also where a mask comes in between: with that, which the launch that draws it leaves for this one.
     """
     found = slope_of(slope.call)
     assert found is not None
@@ -657,12 +658,30 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
     between = calls[calls.index(made) : calls.index(slope)]
     if is_written(found.s, between):
         return calls
-    run, result = partial(_back, epilogue=epilogues.derivative(found.activation, found.numbers)), slope.call.results
-    product = Call(BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
-    changed = {id(made): [replace(made, call=product)], id(slope): []}
+    given, changed = {**made.call.given, "s": found.s}, {id(slope): list[Origin]()}
     if drop is not None:
-        changed[id(drop)] = [replace(drop, call=replace(drop.call, results=result))]
+        drawn = _drawn(calls, drop)
+        if drawn is None:
+            return calls
+        result = drawn.call.results[0]
+        given["mask"] = mask = replace(result, block=Block(result.block.size))
+        both = replace(drawn.call, results=(result, mask), run=dropout.masked)
+        changed |= {id(drop): [], id(drawn): [replace(drawn, call=both)]}
+    run = partial(_back, epilogue=epilogues.derivative(found.activation, found.numbers, drop is not None))
+    changed[id(made)] = [replace(made, call=Call(BACK, given, slope.call.results, (), run))]
     return [one for each in calls for one in changed.get(id(each), [each])]
+
+
+def _drawn(calls: Sequence[Origin], back: Origin) -> Origin | None:
+    """The call that has drawn the mask of a derivative: that of the same counters, in a new array in C order."""
+    same = {name: value for name, value in back.call.given.items() if name != "dy"}
+    for each in calls[: calls.index(back)]:
+        given = each.call.given
+        if each.call.op == "dropout" and all(given[name] == value for name, value in same.items()):
+            (y,) = each.call.results
+            is_like = (y.shape, y.dtype) == (back.call.results[0].shape, back.call.results[0].dtype)
+            return each if y.block.inner and y.contiguous and is_like else None
+    return None
 
 
 def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:

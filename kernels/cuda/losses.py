@@ -4,7 +4,8 @@ A loss comes back as an array () of float64 on the device: nobody waits for it. 
 wants it is NaN.
 
 In a recorded step the launch of a loss may go on (``Further``): back through the activation that its predictions come
-from, where that is of rows also forward through it. So are loss and derivative multiplied by numbers.
+from, where that is of rows also forward through it. So are loss and derivative multiplied by numbers, and targets made
+of others (``goals.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import in_order
 from fastnn.kernels.cuda.cpp import function
+from fastnn.kernels.cuda.goals import AS_THEY_ARE, LOOKED_AT, MOST_CHOSEN, MOST_CONSTANTS, Goals
 from fastnn.kernels.cuda.recorded import OF_ROWS
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.losses import LOSSES, Loss
@@ -55,12 +57,19 @@ _SCORED = (
     Field("unit_targets", "int"),
     Field("back", "real", (MOST_NUMBERS,)),
 )
-_CHOSEN = (Field("numbers", "real", (_NUMBERS,)), Field("of_slope", "real"), Field("of_value", "double"))
-SCORED = Structure("Scored", *_ADDRESSES, *_SCORED, Field("width", "int64"), numbers=_CHOSEN)
+_CONSTANTS = Field("constants", "const real*", (MOST_CONSTANTS,))
+_CHOSEN = (
+    Field("numbers", "real", (_NUMBERS,)),
+    Field("goals", "real", (MOST_CHOSEN,)),
+    Field("of_slope", "real"),
+    Field("of_value", "double"),
+)
+SCORED = Structure("Scored", *_ADDRESSES, _CONSTANTS, *_SCORED, Field("width", "int64"), numbers=_CHOSEN)
 SCORED_ROWS = Structure(
     "ScoredRows",
     *_ADDRESSES,
     Field("labels", "const int64*"),
+    _CONSTANTS,
     *_SCORED,
     Field("c", "int64"),
     Field("most_off", "double"),
@@ -90,10 +99,14 @@ _TOTAL = Loss(lambda v, p, t, share: (v.mul(share, p), share), ("share",))
 
 @dataclass(frozen=True)
 class Further:
-    """What the launch of a loss goes on with: the ``activation`` that makes the predictions, with these numbers."""
+    """What the launch of a loss goes on with: the ``activation`` that makes the predictions, with these numbers.
+
+    Its targets are made by ``goals``.
+    """
 
     activation: str = ""
     numbers: tuple[float, ...] = ()
+    goals: Goals = AS_THEY_ARE
 
     @property
     def of_rows(self) -> bool:
@@ -102,6 +115,9 @@ class Further:
 
     def before(self, dtype: str) -> str:
         """What comes before the kernel."""
+        return self.goals.before(dtype) + self._back(dtype)
+
+    def _back(self, dtype: str) -> str:
         if self.of_rows:
             return rows_header(self.activation)
         if not self.activation:
@@ -117,6 +133,8 @@ class Further:
 
 
 _NOTHING = Further()
+# Targets that are made there by a number, an array of one and the largest of all.
+_OF_SIGNS = Further(goals=LOOKED_AT)
 
 
 def rows_header(activation: str) -> str:
@@ -147,7 +165,10 @@ def _rows(name: str, group: int, dtype: str, further: Further) -> str:
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every loss of numbers, every one of rows for the fewest threads, a warp and a block; some that go on."""
+    """Every loss of numbers, every one of rows for the fewest threads, a warp and a block; some that go on.
+
+    Some of targets that are made there, of which the largest is looked at.
+    """
     for dtype in DTYPES:
         for name, loss in {**LOSSES, "l1_l2": _PENALTY, "total": _TOTAL}.items():
             yield _module("losses.cu", name, dtype, SCORED, _units(loss, dtype, _NOTHING))
@@ -155,6 +176,10 @@ def modules() -> Iterator[launch.Module]:
             yield _module(
                 "row_losses.cu", f"rows {name} {group}", dtype, SCORED_ROWS, _rows(name, group, dtype, _NOTHING)
             )
+        yield _module("losses.cu", "hinge of signs", dtype, SCORED, _units(LOSSES["hinge"], dtype, _OF_SIGNS))
+        yield _module(
+            "row_losses.cu", "rows of signs", dtype, SCORED_ROWS, _rows("softmax_cross_entropy", 32, dtype, _OF_SIGNS)
+        )
         for name in ("squared", "bernoulli_logit_focal"):
             yield _module("losses.cu", f"{name} gelu", dtype, SCORED, _units(LOSSES[name], dtype, Further("gelu")))
         for name, group, last in product_of(("squared", "cosine"), launch.GROUPS, ("gelu", *OF_ROWS)):
@@ -174,15 +199,21 @@ class _Stage(NamedTuple):
     labels: bool
 
 
-# What loss and derivative are multiplied by.
-Factors = tuple[float, float]
-_AS_THEY_ARE: Factors = (1.0, 1.0)
+class Factors(NamedTuple):
+    """What loss and derivative are multiplied by, and the numbers that targets are made with."""
+
+    of_value: float = 1.0
+    of_slope: float = 1.0
+    goals: Sequence[float] = ()
+
+
+_PLAIN = Factors()
 
 
 def _describe(given: Any, n: int, loss: Described, further: Further, factors: Factors) -> None:
     """What both kinds of launches are told."""
     given["n"], given["divisor"], given["scale"] = n, loss.divisor, 1.0 / loss.divisor
-    given["of_value"], given["of_slope"] = factors
+    given["of_value"], given["of_slope"], given["goals"][: len(factors.goals)] = factors
     given["unit_targets"] = loss.wanted == IN_UNIT
     given["numbers"][: len(loss.numbers)] = loss.numbers
     given["back"][: len(further.numbers)] = further.numbers
@@ -195,7 +226,7 @@ def _of_elements(pred: Any, formula: Loss, loss: Described, further: Further, fa
     record[0]["width"] = pred.size // (pred.shape[0] if pred.ndim else 1)
     kernel = launch.kernel("losses.cu", "units", dtype, (SCORED,), _units(formula, dtype, further))
     blocks = launch.blocks(units * launch.THREADS)
-    return _Stage(launch.Launch(kernel, blocks, record, "pred", len(_ADDRESSES)), units, False)
+    return _Stage(launch.Launch(kernel, blocks, record, "pred", len(_ADDRESSES) + MOST_CONSTANTS), units, False)
 
 
 def _of_rows(pred: Any, labelled: bool, loss: Described, further: Further, factors: Factors) -> _Stage:
@@ -206,7 +237,8 @@ def _of_rows(pred: Any, labelled: bool, loss: Described, further: Further, facto
     record[0]["c"] = c
     record[0]["most_off"] = 2 * MOST_OFF if loss.wanted == PROBABILITIES and not labelled else 0.0
     kernel = launch.kernel("row_losses.cu", "rows", dtype, (SCORED_ROWS,), _rows(loss.formula, group, dtype, further))
-    return _Stage(launch.Launch(kernel, launch.blocks(n * group), record, "pred", len(_ADDRESSES) + 1), n, True)
+    count = len(_ADDRESSES) + 1 + MOST_CONSTANTS
+    return _Stage(launch.Launch(kernel, launch.blocks(n * group), record, "pred", count), n, True)
 
 
 def _planned(
@@ -215,7 +247,7 @@ def _planned(
     target: Any,
     options: Sequence[Any],
     further: Further = _NOTHING,
-    factors: Factors = _AS_THEY_ARE,
+    factors: Factors = _PLAIN,
 ) -> Callable[..., tuple[Any, ...]]:
     """What launches an op's."""
     loss = described(op, pred, target, options)
@@ -228,14 +260,14 @@ def _planned(
 
 
 def _scoring(stage: _Stage, pred: Any, labelled: bool = False, makes: bool = False) -> Callable[..., tuple[Any, ...]]:
-    """What launches it: ``score(pred, target, weights, s)`` of arrays like those that it is made for.
+    """What launches it: ``score(pred, target, weights, s, constants)`` of arrays like those that it is made for.
 
     What it ``makes`` of logits are outputs, which come behind loss and derivative.
     """
     shape, dtype, count = pred.shape, pred.dtype, stage.sums
     none = (0,) * stage.labels
 
-    def score(pred: Any, target: Any, weights: Any, s: Any = None) -> tuple[Any, ...]:
+    def score(pred: Any, target: Any, weights: Any, s: Any = None, constants: Sequence[Any] = ()) -> tuple[Any, ...]:
         target = target.astype(np.int64, copy=False) if labelled else target
         kept = [None if each is None else in_order(each) for each in (pred, target, weights, s)]
         at_pred, at_target, at_weights, at_s = [0 if each is None else each.data.ptr for each in kept]
@@ -243,7 +275,8 @@ def _scoring(stage: _Stage, pred: Any, labelled: bool = False, makes: bool = Fal
         made: tuple[Any, ...] = (cupy.empty(shape, dtype),) if makes else ()
         goal, labels = (0, (at_target,)) if labelled else (at_target, none)
         own = dpred.data.ptr, sums.data.ptr, total.data.ptr, launch.counters()
-        stage.launch(at_pred, goal, at_weights, *own, at_s, made[0].data.ptr if makes else 0, *labels)
+        given = [each.data.ptr for each in constants] + [0] * (MOST_CONSTANTS - len(constants))
+        stage.launch(at_pred, goal, at_weights, *own, at_s, made[0].data.ptr if makes else 0, *labels, *given)
         return total, dpred, *made
 
     return score
@@ -266,6 +299,10 @@ def loss_op(op: str) -> Planned:
     return Planned(implements(op, plan))
 
 
+# What a call is given the numbers by that targets are made with.
+GOALS_NAMED = tuple(f"goal_{place}" for place in range(MOST_CHOSEN))
+
+
 class Scored:
     """A loss whose launch goes on, by the names of its operands and options: of predictions, or of logits.
 
@@ -274,13 +311,22 @@ class Scored:
     """
 
     def __init__(self, op: str, further: Further = _NOTHING) -> None:
-        self._op, self._further = op, further
+        self._op, self.further = op, further
 
-    def __call__(self, s: Any = None, of_value: float = 1.0, of_slope: float = 1.0, **given: Any) -> tuple[Any, ...]:
-        """Launch it; loss and derivative are multiplied by these numbers."""
+    def __call__(
+        self,
+        s: Any = None,
+        of_value: float = 1.0,
+        of_slope: float = 1.0,
+        constants: Sequence[Any] = (),
+        **given: Any,
+    ) -> tuple[Any, ...]:
+        """Launch it; loss and derivative are multiplied by these numbers, targets made with those and ``constants``."""
         pred, target, weights = (given[name] for name in TABLE[self._op].operands)
         options = [given[name] for name in TABLE[self._op].options]
-        return _planned(self._op, pred, target, options, self._further, (of_value, of_slope))(pred, target, weights, s)
+        factors = Factors(of_value, of_slope, [given[name] for name in GOALS_NAMED if name in given])
+        score = _planned(self._op, pred, target, options, self.further, factors)
+        return score(pred, target, weights, s, constants)
 
 
 globals().update({op: loss_op(op) for op in OPS if TABLE[op].module == "losses"})
@@ -293,7 +339,7 @@ def _of_one(name: str, loss: Loss) -> Planned:
         if x.size == 0:
             return _of_nothing(x)
         given = Described(name, False, ANYTHING, numbers, 1.0)
-        score = _scoring(_of_elements(x, loss, given, _NOTHING, _AS_THEY_ARE), x)
+        score = _scoring(_of_elements(x, loss, given, _NOTHING, _PLAIN), x)
         return lambda x, *_: score(x, None, None)
 
     return Planned(implements(name, plan))

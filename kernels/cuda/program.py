@@ -1,7 +1,8 @@
 """A recorded step on the device: captured as a CUDA graph, which is launched again and again.
 
 The first run is made call by call, the second is captured. What cannot be captured is called in between: an op of CSR
-matrices, whose kernels are told how many non-zeros there are, and whatever waits for the device.
+matrices, whose kernels are told how many non-zeros there are, cuBLAS's products, which CuPy refuses to capture, and
+whatever waits for the device.
 
 Memory that ops allocate is a pool's that nobody else takes from, so that it stays the graph's: a result goes back to it
 behind the last call that needs it, for later ones, and nothing is copied to where it is wanted.
@@ -453,7 +454,7 @@ class Replay(CallByCall):
                 if hasattr(call.run, "numbers"):
                     self._table.write(number, call.run.numbers({**call.given, **self._options(call)}))
                 else:
-                    with _capturing(number), self._table.reading(number):
+                    with _capturing(number, self._stream), self._table.reading(number):
                         self.run_of(call)(**self.given(call, arrays))
                 self._values[number] = values
 
@@ -561,7 +562,8 @@ class Replay(CallByCall):
                 if place % len(numbers) == 0:
                     self._gathered = {}
                     self._rooms = {} if turns > 1 else self._rooms
-                with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
+                pointing = self._table.pointing(number) if number in self._numbered else nullcontext()
+                with _capturing(number, self._stream), pointing:
                     self._make(number, arrays)
         return made[0]
 
@@ -590,10 +592,14 @@ def _captured(stream: Any, graphs: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _capturing(call: int) -> Iterator[None]:
-    """Where CUDA, or CuPy, refuses to capture what is asked for, the call is named."""
+def _capturing(call: int, stream: Any) -> Iterator[None]:
+    """Where CUDA, or CuPy, refuses to capture what is asked for, the call is named.
+
+    Also where neither says so: CuPy's copies from the host ask an event how far it is, which voids the capture.
+    """
     try:
         yield
+        stream.is_capturing()
     except RuntimeError as error:  # CUDARuntimeError is one
         raise _UncapturableError(call) from error
 

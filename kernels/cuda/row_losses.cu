@@ -8,12 +8,13 @@
 
 #define CLIP real(1e-7)
 
-// A row of targets, or of a label: 1 at its place, 0 elsewhere.
+// A row of targets, which goal_of (goals.py) makes of numbers, or of a label: 1 at its place, 0 elsewhere.
 struct Goal {
     const real* row;
     int64 label;
+    const Goals* goals;
 
-    FUNCTION_OF_CLASS real operator[](int64 j) const { return row ? row[j] : real(j == label); }
+    FUNCTION_OF_CLASS real operator[](int64 j) const { return row ? goal_of(*goals, row[j]) : real(j == label); }
 };
 
 FUNCTION real clipped(real p) { return p < CLIP ? CLIP : p > 1 - CLIP ? 1 - CLIP : p; }
@@ -150,23 +151,25 @@ FUNCTION bool is_wrong(const ScoredRows& given, Goal t, int64 c) {
     if (given.labels) return t.label < 0 || t.label >= given.c;
     if (given.unit_targets) {
         int outside = 0;
-        for (COLUMNS) outside |= !(t.row[j] >= 0 && t.row[j] <= 1);
+        for (COLUMNS) outside |= !(t[j] >= 0 && t[j] <= 1);
         return largest<GROUP>(outside);
     }
     if (given.most_off == 0) return false;
     double mass = 0;
     int negative = 0;
-    for (COLUMNS) mass += t.row[j], negative |= !(t.row[j] >= 0);
+    for (COLUMNS) mass += t[j], negative |= !(t[j] >= 0);
     mass = sum<GROUP>(mass), negative = largest<GROUP>(negative);
     return negative || !(mass - 1 <= given.most_off && 1 - mass <= given.most_off);
 }
 
 extern "C" __global__ void rows(const ScoredRows given) {
     const ScoredRowsNumbers chosen = numbers_of(given);
+    const Goals goals = goals_of(given, chosen, given.n * given.c);
     for (Turn<GROUP> turn(given.n); turn.any(); turn.next()) {
         const bool is_row = turn.is_row();
         const int64 c = is_row ? given.c : 0, at = turn.row * given.c;
-        const Goal goal = {given.labels ? nullptr : given.target + at, given.labels && is_row ? given.labels[turn.row] : 0};
+        const int64 label = given.labels && is_row ? given.labels[turn.row] : 0;
+        const Goal goal = {given.labels ? nullptr : given.target + at, label, &goals};
         const real weight = given.weights && is_row ? given.weights[turn.row] : real(1);
         const bool wrong = is_wrong(given, goal, c);
         const real* pred = given.pred + at;

@@ -319,6 +319,45 @@ def _log_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
     return v.div(dy, x)
 
 
+def _log1p(v: Arithmetic, x: Any) -> Any:
+    """Of -1 and less, infinity and zeros, too."""
+    least, y = v.constant(-1.0), v.log1p(x)
+    above = v.where("==", v.sub(x, x), _zero(v), v.where("==", x, _zero(v), x, y), x)
+    none = v.where("==", x, least, v.constant(-math.inf), v.sqrt(x))
+    return v.where(">", x, least, above, none)
+
+
+def _log1p_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return v.div(dy, v.add(v.constant(1.0), x))
+
+
+def _expm1_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
+    """e^x = y + 1."""
+    return v.fma(dy, y, dy)
+
+
+def _rsqrt(v: Arithmetic, x: Any) -> Any:
+    return v.div(v.constant(1.0), v.sqrt(x))
+
+
+def _rsqrt_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
+    """-1 / (2 x sqrt(x)) = -y^3 / 2."""
+    return v.mul(v.mul(dy, y), v.mul(v.constant(-0.5), v.mul(y, y)))
+
+
+def _erf_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    bell = v.exp(_neg(v, v.mul(x, x)))
+    return v.mul(dy, v.mul(v.constant(2.0 / math.sqrt(math.pi)), bell))
+
+
+def _sin_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return v.mul(dy, v.cos(x))
+
+
+def _cos_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return _neg(v, v.mul(dy, v.sin(x)))
+
+
 def _absolute_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
     return v.mul(dy, v.sign(x))
 
@@ -366,6 +405,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "sqrt": Activation(lambda v, x: v.sqrt(x), _sqrt_backward, plain=True),
     "log": Activation(_log, _log_backward, "x", plain=True),
     "absolute": Activation(lambda v, x: v.abs(x), _absolute_backward, "x", plain=True),
+    "rsqrt": Activation(_rsqrt, _rsqrt_backward, plain=True),
+    "log1p": Activation(_log1p, _log1p_backward, "x", plain=True),
+    "expm1": Activation(lambda v, x: v.expm1(x), _expm1_backward, plain=True),
+    "erf": Activation(lambda v, x: v.erf(x), _erf_backward, "x", plain=True),
+    "sin": Activation(lambda v, x: v.sin(x), _sin_backward, "x", plain=True),
+    "cos": Activation(lambda v, x: v.cos(x), _cos_backward, "x", plain=True),
 }
 
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}

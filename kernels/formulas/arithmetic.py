@@ -84,7 +84,7 @@ class Arithmetic(Protocol):
         ...
 
     def log1p(self, x: Any) -> Any:
-        """log(1 + x) for x >= 0."""
+        """log(1 + x) for x > -1."""
         ...
 
     def sigmoid(self, x: Any) -> Any:
@@ -101,4 +101,16 @@ class Arithmetic(Protocol):
 
     def normal_cdf(self, x: Any) -> Any:
         """The share of the standard normal distribution below x: (1 + erf(x / sqrt 2)) / 2, small results accurate."""
+        ...
+
+    def erf(self, x: Any) -> Any:
+        """The error function 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x, small results accurate."""
+        ...
+
+    def sin(self, x: Any) -> Any:
+        """Sine of x in radians, of numbers of any size."""
+        ...
+
+    def cos(self, x: Any) -> Any:
+        """Cosine of x in radians, of numbers of any size."""
         ...

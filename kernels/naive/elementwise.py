@@ -164,6 +164,30 @@ def _log(x: float) -> float:
     return math.log(x) if x > 0.0 else math.nan
 
 
+def _log1p(x: float) -> float:
+    if x == -1.0:
+        return -math.inf
+    return math.log1p(x) if x > -1.0 else math.nan
+
+
+def _expm1(x: float) -> float:
+    try:
+        return math.expm1(x)
+    except OverflowError:
+        return math.inf
+
+
+def _rsqrt(x: float) -> float:
+    if x == 0.0:
+        return math.copysign(math.inf, x)
+    return 1.0 / math.sqrt(x) if x > 0.0 else math.nan
+
+
+def _of_angle(function: Callable[[float], float]) -> Callable[[float], float]:
+    """Sine or cosine; infinity has none."""
+    return lambda x: math.nan if math.isinf(x) else function(x)
+
+
 # Self-normalising networks' alpha and scale (Klambauer et al. 2017).
 _ALPHA, _SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -199,6 +223,12 @@ FORWARD: dict[str, Callable[..., float]] = {
     "sqrt": lambda x: math.sqrt(x) if x >= 0.0 else math.nan,
     "log": _log,
     "absolute": abs,
+    "rsqrt": _rsqrt,
+    "log1p": _log1p,
+    "expm1": _expm1,
+    "erf": math.erf,
+    "sin": _of_angle(math.sin),
+    "cos": _of_angle(math.cos),
 }
 # f'(x) from x, y and the activation's numbers: the derivative as its definition has it, whatever the other one is for.
 SLOPE: dict[str, Callable[..., float]] = {
@@ -232,6 +262,12 @@ SLOPE: dict[str, Callable[..., float]] = {
     "sqrt": lambda x, y: 0.5 / y if y else math.copysign(math.inf, y),
     "log": lambda x, y: 1.0 / x if x else math.copysign(math.inf, x),
     "absolute": lambda x, y: _sign(x),
+    "rsqrt": lambda x, y: -0.5 * y * y * y,
+    "log1p": lambda x, y: 1.0 / (1.0 + x) if x != -1.0 else math.inf,
+    "expm1": lambda x, y: y + 1.0,
+    "erf": lambda x, y: 2.0 / math.sqrt(math.pi) * math.exp(-x * x),
+    "sin": lambda x, y: _of_angle(math.cos)(x),
+    "cos": lambda x, y: -_of_angle(math.sin)(x),
 }
 
 

@@ -33,6 +33,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import (
+    attention,
     batched,
     dropout,
     elementwise,
@@ -96,6 +97,7 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "attention",
     "batched",
     "convolution",
     "depthwise",

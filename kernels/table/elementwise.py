@@ -222,6 +222,16 @@ _activation("square", "y = x^2.", "dy * 2 x")
 _activation("sqrt", "Square root y; NaN below 0.", "dy / (2 y)", "positive")
 _activation("log", "Natural logarithm y = log(x); -inf at 0, NaN below.", "dy / x", "positive")
 _activation("absolute", "y = |x|.", "dy where x > 0, -dy where x < 0, 0 at x = 0")
+_activation("rsqrt", "y = 1 / sqrt(x); infinite at 0, NaN below.", "-dy * y^3 / 2", "positive")
+_activation("log1p", "y = log(1 + x), small results accurate; -inf at -1, NaN below.", "dy / (1 + x)", "positive")
+_activation("expm1", "y = exp(x) - 1, small results accurate.", "dy * (y + 1)")
+_activation(
+    "erf",
+    "Error function y = 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, small results accurate.",
+    "dy * 2 / sqrt(pi) * exp(-x^2)",
+)
+_activation("sin", "Sine of x in radians, of numbers of any size; NaN of infinity.", "dy * cos(x)")
+_activation("cos", "Cosine of x in radians, of numbers of any size; NaN of infinity.", "-dy * sin(x)")
 
 # The elementwise activations, by the name users give, and the op's; the identity keeps the op name `identity` because
 # `linear` is the layer. Softmax and log_softmax work on rows.

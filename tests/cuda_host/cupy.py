@@ -283,7 +283,12 @@ class ndarray:  # noqa: N801 - CuPy's name
             "broadcast_to": broadcast_to,
             "concatenate": concatenate,
         }
-        return functions[function.__name__](*given, **named)
+        if function.__name__ in functions:
+            return functions[function.__name__](*given, **named)
+        return _made(lambda *numbers: function(*numbers, **named), *given)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *given: Any, **named: Any) -> ndarray:
+        return _made(partial(getattr(ufunc, method), **named), *given)
 
     def __getitem__(self, key: Any) -> ndarray:
         if isinstance(key, ndarray):
@@ -292,6 +297,24 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def __neg__(self) -> ndarray:
         return _made(np.negative, self)
+
+    def __abs__(self) -> ndarray:
+        return _made(np.abs, self)
+
+    def __gt__(self, other: Any) -> ndarray:
+        return _made(np.greater, self, other)
+
+    def __lt__(self, other: Any) -> ndarray:
+        return _made(np.less, self, other)
+
+    def __le__(self, other: Any) -> ndarray:
+        return _made(np.less_equal, self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return _made(np.not_equal, self, other)
+
+    def __and__(self, other: Any) -> ndarray:
+        return _made(np.logical_and, self, other)
 
     def __mul__(self, other: Any) -> ndarray:
         return _made(np.multiply, self, other)
@@ -401,7 +424,8 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
         return _array(UnownedMemory(host.ctypes.data, host.nbytes, value), host)
     host = np.asarray(value, dtype)
     made = empty(host.shape, host.dtype)
-    made.set(host)
+    if not get_current_stream().is_void_from_now():
+        made.set(host)
     return made
 
 
@@ -452,7 +476,9 @@ def concatenate(arrays: Any, axis: int = 0) -> ndarray:
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
-    """CuPy's own product."""
+    """CuPy's own product, which it does not let anybody capture."""
+    if _capturing():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     _do(lambda: np.matmul(a._host, b._host, out=out._host), "cupy.matmul")
     return out
 
@@ -552,7 +578,15 @@ class Stream:
             self._captured.append(None)
             raise CUDARuntimeError(_UNSUPPORTED)
 
+    def is_void_from_now(self) -> bool:
+        """What ends a capture without a word: CuPy asks an event of the stream's, and not what the answer was."""
+        if self._captured is not None:
+            self._captured.append(None)
+        return self._captured is not None
+
     def is_capturing(self) -> bool:
+        if self._captured is not None and None in self._captured:
+            raise RuntimeError("the stream was capturing, but an error has invalidated the capture sequence")
         return self._captured is not None
 
 
@@ -601,7 +635,7 @@ def get_current_stream() -> Stream:
 
 
 def _capturing() -> bool:
-    return get_current_stream().is_capturing()
+    return get_current_stream()._captured is not None
 
 
 def _do(run: Any, name: str = "") -> None:

@@ -69,6 +69,15 @@ def test_what_is_refused_ends_a_capture(stream, refused):
     assert x.get().tolist() == [0, 0, 0]
 
 
+def test_a_copy_from_the_host_voids_a_capture_without_a_word(stream):
+    stream.begin_capture()
+    cupy.asarray(np.ones(3))
+    with pytest.raises(RuntimeError, match="invalidated"):
+        stream.is_capturing()
+    with pytest.raises(cupy.CUDARuntimeError, match="901"):
+        stream.end_capture()
+
+
 def allocate_elsewhere():
     with cupy.cuda.using_allocator(None):
         cupy.empty(3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import discrete, layers, models, numerics, ops, spatial, utils
+from fastnn import discrete, layers, mathematics, models, numerics, ops, places, spatial, utils
 from fastnn.adoption import adopted
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
@@ -116,10 +116,35 @@ A, COUNTS, TRUTH = (
     np.array([True, False, True, True]),
 )
 MADE_OF_OPS = {
-    **dict.fromkeys(set(discrete.NAMES) | set(numerics.NAMES), (A,)),
+    **dict.fromkeys({*discrete.NAMES, *numerics.NAMES, *places.NAMES, *mathematics.NAMES}, (A,)),
     **{name: (A, A[::-1]) for name in discrete.NAMES if name.startswith(("equal", "greater", "less", "not_"))},
-    **dict.fromkeys(("logical_and", "logical_or"), (TRUTH, TRUTH)),
+    **dict.fromkeys(
+        ("allclose", "cdist", "divide_no_nan", "hypot", "inner", "isin", "true_divide", "vdot"), (A, A[::-1])
+    ),
+    **dict.fromkeys(("floor_divide", "isclose", "logaddexp", "mod", "outer"), (A, A[::-1])),
+    **dict.fromkeys(("logical_and", "logical_or", "logical_xor"), (TRUTH, TRUTH)),
     **{name: ([A, A], 1) for name in ("concatenate", "stack")},
+    **dict.fromkeys(("hstack", "vstack"), ([A, A],)),
+    "bincount": (COUNTS, COUNTS),
+    "full_like": (A, 2.0),
+    "multi_hot": (COUNTS[:, None], 3),
+    "scatter_update": (A, COUNTS[:2, None], A[1:]),
+    "tensordot": (A, A, ([0, 1], [0, 1])),
+    "unravel_index": (COUNTS, (2, 2)),
+    "broadcast_to": (A, (2, 3, 4)),
+    "digitize": (A, A[0]),
+    "searchsorted": (A[0], A),
+    "in_top_k": (COUNTS, A, 2),
+    "moments": (A, 0),
+    "quantile": (A, 0.3),
+    "roll": (A, 1),
+    "scatter": (COUNTS[:, None], A, (5, 4)),
+    "segment_sum": (A, COUNTS, 4),
+    "slice": (A, (1, 0), (2, 3)),
+    "slice_update": (A, (1, 0), A[:2, :3]),
+    "take": (A, COUNTS, 1),
+    "take_along_axis": (A, COUNTS[:, None], 1),
+    "top_k": (A, 2),
     **dict.fromkeys(spatial.NAMES, (A.reshape(2, 3, 2), 2)),
     "conv": (A.reshape(2, 3, 2), np.ones((2, 2, 1), "float32")),
     "cast": (A, "float64"),
@@ -140,7 +165,7 @@ MADE_OF_OPS = {
     "tile": (A, 2),
     "where": (TRUTH, A, -A),
 }
-for name in ("arange", "eye", "full", "linspace", "ones", "shape", "zeros"):  # of no array
+for name in ("arange", "eye", "full", "linspace", "ndim", "ones", "shape", "zeros"):  # of no array
     del MADE_OF_OPS[name]
 
 

@@ -50,6 +50,28 @@ class Block(Layer):
         return (self.inner(h) - 0.5 * h) * self.scale / 2 + 1
 
 
+class Distances(Layer):
+    """Of an anchor to two others."""
+
+    def call(self, anchor, near, far):
+        return ops.sum(ops.square(anchor - near), axis=-1), ops.sum(ops.square(anchor - far), axis=-1)
+
+
+class Decoder(Layer):
+    """Reads one sequence while it writes another; its mask is that of what it writes."""
+
+    supports_masking = True
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.reads, self.out = layers.MultiHeadAttention(2, units), layers.Dense(units)
+        self.masks = []
+
+    def call(self, inputs, encoded, training=None, mask=None):
+        self.masks.append(mask)
+        return self.out(inputs + self.reads(inputs, encoded))
+
+
 def by_differences(layer, x, dy, step=1e-6):
     """dL/dx and dL/d(weights) of sum(dy * layer(x)), by central differences."""
 
@@ -313,3 +335,72 @@ def test_gradients_through_a_call_outside_of_training():
     found = fastnn.gradients(lambda: ops.sum(ops.multiply(layer(X), dy)), layer.trainable_weights)[1]
     for slope, wanted in zip(found, by_differences(layer, X.copy(), dy)[1:], strict=True):
         assert slope == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_call_of_several_inputs():
+    """Given one by one, by name, or in a list: in graphs, models, and inside of other layers, one output unused."""
+
+    class First(Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.dense, self.distances = layers.Dense(2), Distances()
+
+        def call(self, x):
+            y = self.dense(x)
+            return self.distances(y, 2 * y, far=y + x[:, :2])[0]
+
+    utils.set_random_seed(3)
+    code = layers.Dense(2)
+    inputs = [layers.Input((3,)) for _ in range(3)]
+    made = Distances(name="distances")
+    model = models.Model(inputs, made(*map(code, inputs)))
+    given = [X, X[::-1].copy(), 2 * X]
+    coded = [code(x) for x in given]
+    wanted = [np.square(coded[0] - other).sum(-1) for other in coded[1:]]
+    for found in (
+        model.predict(given, verbose=0),
+        made(*coded),
+        made(coded),
+        made(coded[0], far=coded[2], near=coded[1]),
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    first = models.Sequential([layers.Input((3,)), First()])
+    first.compile("sgd", "mse")
+    assert np.isfinite(first.fit(X, T[:, 0], verbose=0).history["loss"][0])
+
+
+def test_several_inputs_from_a_file(tmp_path):
+    inputs = [layers.Input((3,)) for _ in range(3)]
+    model = models.Model(inputs, Distances()(*inputs))
+    given = [X, X[::-1].copy(), 2 * X]
+    with utils.custom_object_scope({"Distances": Distances}):
+        for name in ("m.safetensors", "m.keras"):
+            model.save(tmp_path / name)
+            again = models.load_model(tmp_path / name)
+            assert np.array_equal(again.predict(given, verbose=0)[1], model.predict(given, verbose=0)[1])
+
+
+def test_the_mask_of_several_inputs_is_that_of_the_first():
+    words, others = layers.Input((5,), dtype="int64"), layers.Input((4,), dtype="int64")
+    decoder = Decoder(6)
+    y = decoder(layers.Embedding(9, 6, mask_zero=True)(words), layers.Embedding(9, 6)(others))
+    model = models.Model([words, others], layers.GRU(2)(y))
+    x = np.array([[3, 1, 0, 0, 0], [1, 2, 3, 4, 5]])
+    decoder.masks.clear()
+    model.predict([x, x[:, :4]], verbose=0)
+    assert np.array_equal(decoder.masks[-1], x > 0)
+    model.compile("adam", "mse")
+    assert np.isfinite(model.fit([x, x[:, :4]], np.ones((2, 2)), verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda layer: layer(X, X), "^d: got ndarray.*, ndarray.*, wants arrays anchor, near, far$"),
+        (lambda layer: layer(X, X, X, scale=2), "^d: got .* scale=int 2, wants arrays anchor, near, far$"),
+        (lambda layer: layer(), "^d: got nothing, wants arrays anchor, near, far$"),
+    ],
+)
+def test_inputs_that_lack(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(Distances(name="d"))

@@ -53,6 +53,27 @@ LAYERS = {
         [(3, 3, 4, 2), (1, 1, 8, 5), (5,)],
         (2, 2, 3, 5),
     ),
+    "DepthwiseConv1D": (
+        ("DepthwiseConv1D", 3),
+        {"depth_multiplier": 2, "activation": "gelu", "padding": "same", "strides": 2},
+        STEPS,
+        [(3, 4, 2), (8,)],
+        (2, 5, 8),
+    ),
+    "SeparableConv1D": (
+        ("SeparableConv1D", 5, 3),
+        {"depth_multiplier": 2, "dilation_rate": 2, "activation": "softmax"},
+        STEPS,
+        [(3, 4, 2), (1, 8, 5), (5,)],
+        (2, 5, 5),
+    ),
+    "SeparableConv1D, no bias": (
+        ("SeparableConv1D", 5, 3),
+        {"use_bias": False, "strides": 3},
+        STEPS,
+        [(3, 4, 1), (1, 4, 5)],
+        (2, 3, 5),
+    ),
     "Conv2DTranspose": (
         ("Conv2DTranspose", 3, 2),
         {"strides": 3, "activation": "silu"},
@@ -183,10 +204,42 @@ def test_a_model_learns_alike_on_any_number_of_threads_and_from_a_file(tmp_path)
     assert np.array_equal(models.load_model(tmp_path / "m.safetensors").predict(x), model.predict(x))
 
 
+def test_spatial_axes_of_unknown_size(tmp_path):
+    """Graphs for images and sequences of any size; each batch has its own."""
+    utils.set_random_seed(5)
+    image, words = layers.Input((None, None, 2)), layers.Input((None,), dtype="int64")
+    y = layers.SeparableConv2D(4, 3, padding="same")(layers.Conv2D(3, 3, strides=2)(image))
+    y = layers.Cropping2D()(layers.ZeroPadding2D((1, 2))(layers.UpSampling2D()(layers.MaxPooling2D()(y))))
+    assert layers.Reshape((-1, 4))(y).shape == (None, None, 4)
+    y = layers.Conv2DTranspose(4, 3, strides=2)(y)
+    assert y.shape == (None, None, None, 4)
+    assert layers.Flatten()(y).shape == (None, None)
+    with pytest.raises(ValueError, match=r"^d: got input shape \(None, None\), wants \(None, ..., inputs\)"):
+        layers.Dense(3, name="d")(layers.Flatten()(y))
+    z = layers.Conv1D(4, 5, padding="causal")(layers.Embedding(20, 3)(words))
+    z = layers.DepthwiseConv1D(2)(layers.AveragePooling1D()(z))
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(y), layers.GlobalMaxPooling1D()(z)])
+    model = models.Model([image, words], layers.Dense(2)(both))
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(3)
+
+    def drawn(size):
+        return [rng.random((32, size, size + 1, 2)), rng.integers(0, 20, (32, size))]
+
+    for size in (12, 9, 12):
+        assert np.isfinite(model.fit(drawn(size), rng.random((32, 2)), verbose=0).history["loss"][0])
+    model.save(tmp_path / "m.safetensors")
+    again, x = models.load_model(tmp_path / "m.safetensors"), drawn(10)
+    assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match=r"x: got the size 1 along axis 1, wants .* at least the 3"):
+        model.predict([x[0][:, :1], x[1]], verbose=0)
+
+
 def test_keras_s_other_names():
     assert layers.Convolution2D is layers.Conv2D
     assert layers.Convolution1D is layers.Conv1D
     assert layers.Convolution2DTranspose is layers.Conv2DTranspose
+    assert layers.SeparableConvolution1D is layers.SeparableConv1D
     assert layers.SeparableConvolution2D is layers.SeparableConv2D
 
 

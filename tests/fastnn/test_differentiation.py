@@ -229,7 +229,7 @@ def test_signs_between_arrays_are_ops(f):
         (lambda x: ops.mse(np.exp(x), np.ones((3, 2)))[0], r"numpy\.exp: got an array of shape \(3, 2\)"),
         (lambda x: ops.mse(np.sum(x, 1), np.ones(3))[0], r"numpy\.sum"),
         (lambda x: ops.mse(np.asarray(x), np.ones((3, 2)))[0], r"numpy\.asarray"),
-        (lambda x: ops.mse(x**2.5, np.ones((3, 2)))[0], r"\*\*: got the exponent 2\.5"),
+        (lambda x: ops.mse(x**None, np.ones((3, 2)))[0], r"\*\*: got the exponent None"),
         (lambda x: ops.mse(np.ones((3, 2)) ** x, np.ones((3, 2)))[0], r"numpy\.power"),
         (lambda x: ops.mse(np.add(x, 1, where=np.ones((3, 2), bool)), np.ones((3, 2)))[0], r"numpy\.add"),
         (lambda x: float(ops.mse(x, np.ones((3, 2)))[0]), "float: got the number"),

@@ -11,7 +11,8 @@ import keras_figures as keras
 import numpy as np
 import pytest
 
-from fastnn import layers, losses, models
+import fastnn
+from fastnn import layers, losses, models, ops, utils
 
 GENERATOR = np.random.default_rng(0)
 N, C = 6, 4
@@ -84,6 +85,103 @@ def test_derivative_by_central_differences(case, weight):
             2 * step
         )
         assert gradient[index] == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+# Functions of targets and outputs that are followed, and their options.
+FOLLOWED = {
+    **{name: (*CASES[name][1:3], CASES[name][3], {}) for name in ("mse", "mae", "bce", "cce", "cce unscaled", "scce")},
+    "bce logits": (BITS, VALUES, losses.binary_crossentropy, {"from_logits": True, "label_smoothing": 0.1}),
+    "cce logits": (ROWS, VALUES, losses.categorical_crossentropy, {"from_logits": True, "label_smoothing": 0.2}),
+    "scce logits": (LABELS, VALUES, losses.sparse_categorical_crossentropy, {"from_logits": True}),
+    "scce ignored": (LABELS, ROWS, losses.sparse_categorical_crossentropy, {"ignore_class": int(LABELS[0])}),
+    "mape": (UNIT, VALUES, losses.mean_absolute_percentage_error, {}),
+    "msle": (UNIT, 2 * UNIT[::-1], losses.mean_squared_logarithmic_error, {}),
+    "huber": (BITS, VALUES, losses.huber, {"delta": 0.7}),
+    "log cosh": (BITS, 30 * VALUES, losses.log_cosh, {}),
+    "poisson": (BITS, UNIT, losses.poisson, {}),
+    "kl": (ROWS, probabilities(), losses.kl_divergence, {}),
+    "cosine": (UNIT, VALUES, losses.cosine_similarity, {}),
+    "dice": (BITS, UNIT, losses.dice, {"axis": 1}),
+    "tversky": (BITS, UNIT, losses.tversky, {"alpha": 0.3, "beta": 0.9, "axis": 1}),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_functions_of_what_is_followed(case):
+    """The same numbers, and derivatives by outputs, and by targets that are no labels."""
+    true, pred, function, options = FOLLOWED[case]
+    wanted, found = function(true, pred, **options), []
+    scale = np.linspace(0.5, 1.5, N)
+
+    def loss_of(true, pred):
+        found.append(function(true, pred, **options))
+        return ops.sum(ops.multiply(found[-1], scale))
+
+    floats = [true, pred] if true.dtype.kind == "f" else [pred]
+    of = loss_of if len(floats) > 1 else lambda pred: loss_of(true, pred)
+    _, slopes = fastnn.gradients(of, floats)
+    np.testing.assert_allclose(found[0].value, wanted, rtol=1e-9, atol=1e-12)
+    rng = np.random.default_rng(1)
+    for place, slope in enumerate(slopes):
+        for _ in range(5):
+            at, sides = tuple(map(rng.integers, pred.shape)), []
+            for step in (1e-6, -1e-6):
+                moved = [array.copy() for array in floats]
+                moved[place][at] += step
+                sides.append((function(*([true] * (len(floats) == 1)), *moved, **options) * scale).sum())
+            assert slope[at] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5, abs=1e-6)
+
+
+def test_functions_of_what_is_followed_check_shapes():
+    with pytest.raises(ValueError, match=r"^y_true: got shape \(6, 4\), wants \(6, 3\), the shape of y_pred"):
+        fastnn.gradients(lambda pred: ops.sum(losses.mean_squared_error(BITS, pred)), [VALUES[:, :3].copy()])
+    with pytest.raises(ValueError, match="axis: got 0, wants -1"):
+        fastnn.gradients(lambda pred: ops.sum(losses.binary_crossentropy(BITS, pred, axis=0)), [UNIT])
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@pytest.mark.parametrize("make", [losses.KLDivergence, losses.Huber, losses.CategoricalFocalCrossentropy])
+def test_losses_whose_targets_are_followed_too(make, weight, reduction):
+    """As in distillation, where a teacher gives them."""
+    loss, pred = make(reduction=reduction), probabilities()
+    if make is losses.CategoricalFocalCrossentropy:
+        with pytest.raises(TypeError, match="followed for its gradient"):
+            fastnn.gradients(lambda true: loss(true, pred, weight), [ROWS])
+        return
+    value, (by_true, by_pred) = fastnn.gradients(lambda true, pred: loss(true, pred, weight), [ROWS, pred])
+    assert value == pytest.approx(loss(ROWS, pred, weight), rel=1e-9)
+    np.testing.assert_allclose(by_pred, fastnn.gradients(lambda p: loss(ROWS, p, weight), [pred])[1][0], rtol=1e-6)
+    high, low = (loss(ROWS + step * by_true, pred, weight) for step in (1e-6, -1e-6))
+    assert np.square(by_true).sum() == pytest.approx((high - low) / 2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("axis", [None, 1, (1, 2), (0, 1), -1])
+@pytest.mark.parametrize("kind", [losses.Dice, losses.Tversky])
+def test_overlaps(kind, axis):
+    rng = np.random.default_rng(5)
+    true, pred = rng.integers(0, 2, (3, 4, 2)).astype(float), rng.uniform(0.1, 0.9, (3, 4, 2))
+    shared, missed, wrong = ((part).sum(axis) for part in (true * pred, true * (1 - pred), pred * (1 - true)))
+    loss = kind(axis=axis)
+    wanted = 1 - 2 * shared / (2 * shared + missed + wrong)
+    if kind is losses.Tversky:
+        loss, wanted = kind(0.2, 0.7, axis=axis), 1 - shared / (shared + 0.2 * missed + 0.7 * wrong)
+    assert loss(true, pred) == pytest.approx(np.mean(wanted), rel=1e-6)
+    value, slope = loss.value_and_gradient(true, pred)
+    assert value == pytest.approx(np.mean(wanted), rel=1e-6)
+    high, low = (loss(true, pred + step * slope) for step in (1e-6, -1e-6))
+    assert np.square(slope).sum() == pytest.approx((high - low) / 2e-6, rel=1e-5)
+    again = losses.get(losses.serialize(loss))
+    assert again(true, pred) == loss(true, pred)
+
+
+def test_overlaps_check_their_arguments():
+    with pytest.raises(ValueError, match="alpha: got -1"):
+        losses.Tversky(-1)
+    with pytest.raises(TypeError, match=r"axis\[1\]: got"):
+        losses.Dice(axis=(1, "x"))
+    with pytest.raises(ValueError, match="y_true: got shape"):
+        losses.dice(BITS, VALUES[:, :3])
 
 
 @pytest.mark.parametrize(
@@ -403,3 +501,37 @@ def test_own_function_must_return_a_number_of_ops_or_a_pair():
         model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
     with pytest.raises(ValueError, match=r"sample_weight: got weights, wants None"):
         model.fit(np.ones((2, 3)), np.ones((2, 2)), sample_weight=np.ones(2), verbose=0)
+
+
+def negative_log_density(y_true, y_pred):
+    """Of normal numbers whose means and logarithms of variances are the outputs."""
+    mean, log_variance = y_pred[:, :1], y_pred[:, 1:]
+    return ops.square(y_true - mean) * ops.exp(-log_variance) + log_variance
+
+
+class Density(losses.Loss):
+    def call(self, y_true, y_pred):
+        return negative_log_density(y_true, y_pred)
+
+
+class CalledDensity(losses.Loss):
+    """As some write it: without a ``call``."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return ops.mean(negative_log_density(y_true, y_pred))
+
+
+@pytest.mark.parametrize("loss", [negative_log_density, Density(), CalledDensity()])
+def test_own_losses_take_targets_of_any_shape(loss):
+    utils.set_random_seed(2)
+    x, y = GENERATOR.normal(size=(32, 3)), GENERATOR.normal(size=(32, 1))
+    model = models.Sequential([layers.Input((3,), dtype="float64"), layers.Dense(2, dtype="float64")])
+    model.compile("sgd", loss)
+    out = model.predict(x, verbose=0)
+    wanted = np.mean(np.square(y - out[:, :1]) * np.exp(-out[:, 1:]) + out[:, 1:])
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(wanted, rel=1e-6)
+    history = model.fit(x, y, epochs=5, verbose=0, validation_data=(x, y)).history
+    assert history["val_loss"][-1] < wanted
+    model.compile("sgd", losses.Dice())
+    with pytest.raises(ValueError, match=r"y: got shape \(32, 1\), wants \(n, 2\), the model's output"):
+        model.fit(x, y, verbose=0)

@@ -299,7 +299,7 @@ def test_what_is_not_recorded():
 
     assert optimizers.SGD().recordable([parameter()])
     assert not Own().recordable([parameter()])
-    assert not optimizers.Rprop().recordable([parameter()])
+    assert optimizers.Rprop().forgets  # one step of many may hide what is not finite
 
 
 @pytest.mark.parametrize("rule", RULES)

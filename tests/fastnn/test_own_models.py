@@ -238,6 +238,32 @@ def test_a_graph_with_steps_of_its_own():
     assert set(model.fit(X, T, verbose=0).history) == {"loss", "mae", "twice"}
 
 
+def test_a_compute_loss_without_training():
+    """A student learns what a teacher gives, which is followed, too."""
+
+    class Distiller(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.teacher, self.student = layers.Dense(3, "softmax"), layers.Dense(3, "softmax")
+            self.seen = metrics.Mean(name="seen")
+
+        def call(self, x):
+            return self.student(x)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            apart = losses.KLDivergence()(self.teacher(x), y_pred)
+            self.seen.update_state(apart)
+            return apart + ops.mean(losses.sparse_categorical_crossentropy(y, y_pred))
+
+    utils.set_random_seed(4)
+    model, labels = Distiller(), np.arange(len(X)) % 3
+    model.teacher.build((None, X.shape[1]))
+    model.compile(optimizers.Adam(0.01))
+    history = model.fit(X, labels, epochs=8, verbose=0, validation_data=(X, labels)).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(X, labels, verbose=0), rel=1e-6)
+
+
 def test_a_model_of_models_without_call():
     class Outer(models.Model):
         def __init__(self, encoder, decoder, **options):

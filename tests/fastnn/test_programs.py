@@ -1178,3 +1178,19 @@ def test_constants_among_the_results_of_batches(rows, join):
         np.testing.assert_array_equal(results["parts"][2], np.full(batches, 2.5))
         wanted = np.maximum(x, 0) if join else np.maximum(x[3 * (batches - 1) :], 0)
         np.testing.assert_array_equal(results["outputs"], wanted)
+
+
+@pytest.mark.parametrize("name", ["square", "log", "gelu", "sin"])
+def test_what_a_product_made_is_kept_for_a_derivative_in_another_stretch(name):
+    """The activation ends no product whose result its derivative, behind a call without instructions, reads."""
+    rng, step = np.random.default_rng(3), fastnn.program(lambda *given: fastnn.gradients(loss, given))
+
+    def loss(x, w):
+        return ops.sum(getattr(ops, name)(ops.matmul(x, w)))
+
+    for _ in range(3):
+        given = rng.uniform(0.5, 2.0, (3, 4)), rng.uniform(0.5, 2.0, (4, 2))
+        value, found = step(*given)
+        wanted, gradients = fastnn.gradients(loss, given)
+        assert value == wanted
+        assert all(map(np.array_equal, found, gradients))

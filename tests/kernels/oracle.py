@@ -58,6 +58,16 @@ def normal(x):
     return np.where(x > 0, 1 - tail, tail)
 
 
+def erf(x):
+    """By its series near 0, else by the normal distribution."""
+    near = np.clip(x, -1, 1)
+    term = total = np.ones_like(x)
+    for k in range(1, 40):
+        term = term * -near * near / k
+        total = total + term / (2 * k + 1)
+    return np.where(abs(x) < 1, 2 / np.sqrt(WIDE(PI)) * near * total, 2 * normal(np.sqrt(WIDE(2)) * x) - 1)
+
+
 def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
 
@@ -130,6 +140,12 @@ FORWARD = {
     "sqrt": np.sqrt,
     "log": np.log,
     "absolute": abs,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "erf": erf,
+    "sin": np.sin,
+    "cos": np.cos,
     "softmax": softmax,
     "log_softmax": lambda x: (
         x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) if x.size else x
@@ -168,6 +184,12 @@ BACKWARD = {
     "sqrt": lambda dy, x, y: dy / (2 * y),
     "log": lambda dy, x, y: dy / x,
     "absolute": lambda dy, x, y: dy * np.sign(x),
+    "rsqrt": lambda dy, x, y: -dy * y**3 / 2,
+    "log1p": lambda dy, x, y: dy / (1 + x),
+    "expm1": lambda dy, x, y: dy * (y + 1),
+    "erf": lambda dy, x, y: dy * 2 / np.sqrt(WIDE(PI)) * np.exp(-x * x),
+    "sin": lambda dy, x, y: dy * np.cos(x),
+    "cos": lambda dy, x, y: -dy * np.sin(x),
     "softmax": softmax_backward,
     "log_softmax": lambda dy, x, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
 }
@@ -510,8 +532,8 @@ def batch_norm(x, gamma=None, beta=None, moving_mean=None, moving_variance=None,
     return {0: _scaled(gamma) * (x - mean) * rstd + _shifted(beta), 1: mean, 2: rstd, **moved}
 
 
-def _needed(need, *gradients):
-    named = enumerate(zip(("dx", "dgamma", "dbeta"), gradients, strict=True))
+def _needed(need, *gradients, names=("dx", "dgamma", "dbeta")):
+    named = enumerate(zip(names, gradients, strict=True))
     return {place: gradient for place, (name, gradient) in named if name in need}
 
 
@@ -816,6 +838,32 @@ def layer_step(op):
         return result
 
     return call
+
+
+def _attention_weights(query, key, mask, scale, causal):
+    """(n, h, t, s), and which of them count."""
+    scores = WIDE(scale) * np.einsum("nthd,nshd->nhts", query, key)
+    counts = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask[:, None] != 0, scores.shape)
+    counts = np.tril(counts) if causal else counts
+    scores = np.where(counts, scores, WIDE(-1e9))
+    shares = np.exp(scores - scores.max(axis=3, keepdims=True, initial=WIDE(-1e9)))
+    return shares / shares.sum(axis=3, keepdims=True), counts
+
+
+def attention(query, key, value, mask=None, scale=1.0, causal=False):
+    weights, _ = _attention_weights(query, key, mask, scale, causal)
+    return np.einsum("nhts,nshe->nthe", weights, value)
+
+
+_OF_ATTENTION = ("dquery", "dkey", "dvalue")
+
+
+def attention_backward(dy, query, key, value, mask=None, scale=1.0, causal=False, need=_OF_ATTENTION):
+    weights, counts = _attention_weights(query, key, mask, scale, causal)
+    slopes = np.einsum("nthe,nshe->nhts", dy, value)
+    of_scores = weights * (slopes - (slopes * weights).sum(axis=3, keepdims=True)) * counts * WIDE(scale)
+    by_query, by_key = np.einsum("nhts,nshd->nthd", of_scores, key), np.einsum("nhts,nthd->nshd", of_scores, query)
+    return _needed(need, by_query, by_key, np.einsum("nhts,nthe->nshe", weights, dy), names=_OF_ATTENTION)
 
 
 ORACLES = {name: function for name, function in globals().items() if callable(function) and name in TABLE}

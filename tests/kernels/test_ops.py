@@ -71,7 +71,7 @@ def reduction_length(op, sizes):
         return 4 + max(window * channels, 2 * sizes["n"] * sizes.get("h", 1) * sizes["w"])
     if op.module in PRODUCTS:
         return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
-    if op.module in ("softmax", "losses", "prelu", "normalization", "embedding", "sequences", "pooling"):
+    if op.module in ("softmax", "losses", "prelu", "normalization", "embedding", "sequences", "pooling", "attention"):
         numbers = (np.prod(size) for size in sizes.values() if not isinstance(size, str) and np.ndim(size) < 2)
         return 16 + int(np.prod(list(numbers)))
     return 16
@@ -411,7 +411,7 @@ def test_out_is_filled_and_nothing_beside_it(op, backend):
 @pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
 def test_out_may_alias_an_operand(op):
     """Writing over an operand, or over part of one, gives what a fresh result would."""
-    sizes = dict.fromkeys(("rows", "n", "k", "m", "in", "out", "c", "t", "f", "d", "s", "a", "b"), 16)
+    sizes = dict.fromkeys(("rows", "n", "k", "m", "in", "out", "c", "t", "f", "d", "s", "e", "a", "b"), 16)
     sizes |= dict.fromkeys(("h", "w"), 16) if op.module not in WINDOWS else {"h": 4, "w": 3, "kh": 1, "kw": 1}
     sizes |= {"...": (16, 16), "*": (16, 16)} | {
         name: op.cases[-1][name] for name in op.options if name in op.cases[-1]

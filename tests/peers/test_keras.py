@@ -134,6 +134,20 @@ def test_losses(name, shapes):
     assert compared >= 3 * len(keras_figures.REDUCTIONS)
 
 
+@pytest.mark.parametrize("axis", [None, (1, 2), -1])
+@pytest.mark.parametrize(("name", "numbers"), [("Dice", {}), ("Tversky", {"alpha": 0.2, "beta": 0.7})])
+def test_overlaps(name, numbers, axis):
+    rng = np.random.default_rng(3)
+    true, pred = rng.integers(0, 2, (3, 4, 2)).astype("float32"), rng.random((3, 4, 2), "float32")
+    for reduction in (*keras_figures.REDUCTIONS, None):
+        ours, theirs = (
+            getattr(library.losses, name)(**numbers, axis=axis, reduction=reduction) for library in (fastnn, keras)
+        )
+        assert_alike(ours(true, pred), of_keras(lambda: theirs(true, pred)), reduction)  # noqa: B023
+    ours, theirs = (getattr(library.losses, name.lower()) for library in (fastnn, keras))
+    assert_alike(ours(true, pred, **numbers, axis=axis), of_keras(lambda: theirs(true, pred, **numbers, axis=axis)), "")
+
+
 @pytest.mark.parametrize(("name", "shapes"), comparable(n for n in IN_KERAS if FIGURES[n].function))
 def test_functions(name, shapes):
     figure = FIGURES[name]

@@ -46,19 +46,26 @@ def options(**more):
 
 
 MODELS = {
-    "dense": stack(ROW, options, lambda: L.Dense(2, "softmax"), lambda: L.Dropout(0.3)),
+    "dense": stack(
+        ROW, options, lambda: L.Dense(2, "softmax"), lambda: L.Dropout(0.3), lambda: L.AlphaDropout(0.2),
+        L.RMSNormalization,
+    ),
     "activations": stack(
         ROW, lambda: L.Activation("gelu"), lambda: L.ReLU(6.0), L.LeakyReLU, L.PReLU, L.ELU, L.Softmax,
         lambda: L.Dense(3, activation=keras.layers.LeakyReLU(0.1)),
     ),
     "images": stack(
-        IMAGE, lambda: L.Rescaling(1 / 255), lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
+        IMAGE, lambda: L.RandomBrightness(0.1), lambda: L.RandomContrast((0.1, 0.2), (0, 1)),
+        lambda: L.Rescaling(1 / 255),
+        lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
         L.BatchNormalization, lambda: L.DepthwiseConv2D(2), lambda: L.MaxPooling2D(2, padding="same"),
         lambda: L.SeparableConv2D(5, 2), lambda: L.Conv2DTranspose(3, 2, strides=2), L.ZeroPadding2D, L.UpSampling2D,
-        lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.SpatialDropout2D(0.2), L.GlobalAveragePooling2D,
+        lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.GroupNormalization(3), lambda: L.SpatialDropout2D(0.2),
+        L.GlobalAveragePooling2D,
     ),
     "sequences": stack(
-        SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), L.MaxPooling1D, lambda: L.GaussianNoise(0.1),
+        SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), lambda: L.SeparableConv1D(4, 3, padding="same"),
+        lambda: L.DepthwiseConv1D(3, padding="same", depth_multiplier=2), L.MaxPooling1D, lambda: L.GaussianNoise(0.1),
         lambda: L.SimpleRNN(3, return_sequences=True), lambda: L.GRU(3, go_backwards=True), lambda: L.RepeatVector(3),
         lambda: L.Permute((2, 1)), L.Flatten,
     ),

@@ -56,6 +56,9 @@ CASES = [
         for size in (3, 4)
         for pad in ("valid", "same")
     ),
+    *(("GroupNormalization", {"groups": groups}, x) for groups in (1, 5, -1) for x in (IMAGES, ROWS, VECTORS)),
+    *(("GroupNormalization", {"groups": 2, "axis": 2, "scale": False}, IMAGES),),
+    *(("RMSNormalization", {"axis": axis}, IMAGES) for axis in (-1, [2, 3])),  # Keras on PyTorch refuses others
     ("LayerNormalization", {"scale": False, "epsilon": 1e-5}, ROWS),
     ("Normalization", {"mean": 1.0, "variance": 4.0}, VECTORS),
     ("Normalization", {"mean": 1.0, "variance": 4.0, "invert": True}, VECTORS),
@@ -99,7 +102,22 @@ def test_normalization_adapts(axis):
     np.testing.assert_allclose(ours(VECTORS), keras.ops.convert_to_numpy(theirs(VECTORS)), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({case[0] for case in CASES} | {"SpatialDropout1D", "SpatialDropout2D"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {case[0] for case in CASES}
+        | {
+            "AlphaDropout",
+            "RandomBrightness",
+            "RandomContrast",
+            "RandomCrop",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "DepthwiseConv1D",
+            "SeparableConv1D",
+        }
+    ),
+)
 def test_arguments(name):
     """Names, order and defaults; without those of masks' and devices' that fastnn has not."""
     ours, theirs = (

@@ -168,6 +168,10 @@ CASES = {
     "UnitNormalization": of(SEQUENCE, L.UnitNormalization),
     "Identity": of(ROW, L.Identity, partial(L.Dense, 3)),
     "ActivityRegularization": of(ROW, partial(L.ActivityRegularization, 0.1), partial(L.Dense, 3)),
+    "AlphaDropout": of(ROW, partial(L.AlphaDropout, 0.5), partial(L.Dense, 3)),
+    "GroupNormalization": of(IMAGE, partial(L.GroupNormalization, 3), partial(L.GroupNormalization, 4, 1)),
+    "GroupNormalization of maps": of(IMAGE, partial(L.Conv2D, 4, 2), partial(L.GroupNormalization, -1, scale=False)),
+    "RMSNormalization": of(IMAGE, L.RMSNormalization, partial(L.RMSNormalization, [1, 2])),
     "GaussianDropout": of(ROW, partial(L.GaussianDropout, 0.5), partial(L.Dense, 3)),
     "Conv1DTranspose": of(SEQUENCE, partial(L.Conv1DTranspose, 3, 2, strides=2)),
     "Conv2DTranspose output padding": of(
@@ -216,6 +220,9 @@ CASES = {
         for kind in (L.RandomRotation, L.RandomZoom)
     },
     "RandomTranslation": of(IMAGE, partial(L.RandomTranslation, 0.2, 0.1)),
+    "RandomBrightness": of(IMAGE, partial(L.RandomBrightness, 0.2), partial(L.Conv2D, 2, 2)),
+    "RandomContrast": of(IMAGE, partial(L.RandomContrast, 0.2), partial(L.Conv2D, 2, 2)),
+    "RandomCrop": of(IMAGE, partial(L.RandomCrop, 4, 3), partial(L.Conv2D, 2, 2)),
     "RandomFlip": of(IMAGE, L.RandomFlip, partial(L.Conv2D, 2, 2)),
     "Discretization": of(ROW, partial(L.Discretization, [-0.7, 0.0, 0.1, 0.5])),
     **{
@@ -259,7 +266,15 @@ CASES = {
     "Conv2DTranspose same strides": of(IMAGE, partial(L.Conv2DTranspose, 3, (2, 5), strides=(3, 2), padding="same")),
     **{
         f"Conv1D {options}": of(SEQUENCE, partial(L.Conv1D, 4, 3, **options))
-        for options in ({}, {"padding": "causal", "dilation_rate": 2}, {"padding": "same", "strides": 2, "groups": 2})
+        for options in (
+            {}, {"padding": "causal", "dilation_rate": 2}, {"padding": "causal", "groups": 4},
+            {"padding": "same", "strides": 2, "groups": 2},
+        )
+    },
+    **{
+        f"{kind.__name__} {options}": of(SEQUENCE, partial(kind, *first, 3, **options))
+        for kind, first in ((L.DepthwiseConv1D, ()), (L.SeparableConv1D, (4,)))
+        for options in ({"activation": "relu"}, {"padding": "same", "strides": 2}, {"dilation_rate": 2})
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),

@@ -75,7 +75,7 @@ class Kind(IntEnum):
     BACKWARD_SUMS = 2  # c = a * activation'(b), n rows of m; d = sums of these
     ADD = 3  # c = a + b, n numbers, of which b has m, again and again
     SCALE = 4  # b = a times the figure, or divided by it, by ``code``; n numbers
-    LAY_OUT = 5  # c = a (n, k, m) in C order, whose strides are row_a, column_a and row_b
+    LAY_OUT = 5  # c = a (outer, n, k, m) in C order, whose strides are column_b, row_a, column_a and row_b
     FORWARD_ROWS = 6  # b = f(a), n rows of m
     BACKWARD_ROWS = 7  # c = derivative of a, by b, n rows of m
     DROPOUT = 8  # b = a where the mask keeps, n rows of m
@@ -132,6 +132,7 @@ INSTRUCTION = record(
     ("tasks", np.int64),
     ("waits", np.bool_),
     *((slot, np.int64) for slot in "abcdefgh"),  # operands, by their slots in the table of addresses
+    ("outer", np.int64),
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
@@ -199,9 +200,11 @@ def _divide(t, tasks, size, divisor, x, y):
 @compiled_in
 def _lay_out(t, tasks, each, a, c):
     """Task t's rows of a copy in C order."""
-    rows = each.n * each.k
+    rows = each.outer * each.n * each.k
     for row in range(t * rows // tasks, (t + 1) * rows // tasks):
-        source, target = address(a, row // each.k * each.row_a + row % each.k * each.column_a), address(c, row * each.m)
+        above, k = row // each.k, row % each.k
+        begins = above // each.n * each.column_b + above % each.n * each.row_a + k * each.column_a
+        source, target = address(a, begins), address(c, row * each.m)
         if each.row_b == 1:
             copy_row(each.m, source, target)
         else:

@@ -92,6 +92,9 @@ def test_every_optimizer(cupy, name):
 def test_rprop_on_the_whole_data(cupy):
     found = [fitted("regression", backend, lambda: optimizers.Rprop(threshold=1e-9)) for backend in ("cpu", "cuda")]
     assert_alike(*found)
+    facts = found[1][0].plan(X).facts
+    assert facts["steps"] == "captured as a graph, launched turn after turn"
+    assert facts["launches"] == "5 a step, in the last fit"  # a step by itself ends no turn
 
 
 @pytest.mark.parametrize("name", FURTHER_LOSSES)
@@ -394,6 +397,13 @@ FUSED = {
     "a softmax by itself": ((dense(8, "tanh"), dense(CLASSES, "linear"), layers.Softmax), ROWS_OF_LABELS,
                             "kl_divergence"),
     "sums": ((dense(8, "tanh"), dense(1, "softplus")), np.abs(VALUES), lambda: losses.Poisson(reduction="sum")),
+    "signs of bits": ((dense(8, "tanh"), dense(1, "tanh")), BITS, "hinge"),
+    "signs": ((dense(8, "tanh"), dense(1, "linear")), 2 * BITS - 1, "squared_hinge"),
+    "signs of classes": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS, "hinge"),
+    "smoothed rows": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS,
+                      lambda: losses.CategoricalCrossentropy(label_smoothing=0.2)),
+    "smoothed bits": ((dense(8, "tanh"), dense(1, "sigmoid")), BITS,
+                      lambda: losses.BinaryCrossentropy(label_smoothing=0.2, reduction="sum")),
 }  # fmt: skip
 
 
@@ -429,7 +439,9 @@ def test_every_activation_of_outputs_within_these_launches(cupy, monkeypatch, na
 # Layers before the last one, how many launches more a step takes, and what the plan says of that.
 FURTHER = {
     "rows": ((dense(8, "softmax"),), 2, "1 linear, 1 activation's slope: softmax takes rows as a whole"),
-    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 2, "1 dropout, 1 dropout_backward: masks"),
+    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 1, "1 dropout: masks"),
+    "dropouts": ((dense(8, "relu"), lambda: layers.Dropout(0.3), dense(7, "swish"), lambda: layers.Dropout(0.5)), 2,
+                 "1 dropout, 1 dropout: masks"),
     "learned slopes": ((dense(8, "linear"), layers.PReLU), 4, "1 prelu, 3 prelu_backward: slopes that are learned"),
     "normalization": ((dense(8, "linear", use_bias=False), layers.BatchNormalization), 6,
                       "3 batch_norm, 3 batch_norm_backward: means"),
@@ -467,6 +479,18 @@ def test_a_step_of_many_samples(cupy, monkeypatch):
         found.append((built, built.fit(x, y, batch_size=2048, epochs=4, verbose=0).history))
     assert_alike(*found)
     assert found[1][0].plan(x).facts["launches"] == "6 a step, in the last fit"
+
+
+@host_only
+def test_large_products_between_graphs(cupy, monkeypatch):
+    """They are cuBLAS's, which CuPy does not capture."""
+    from fastnn.kernels.cuda import cublas
+
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    monkeypatch.setattr(cublas, "WORK_FROM", 16 * 9 * FEATURES)
+    cupy.launched.clear()
+    assert_alike(*(fitted("classifier", backend, epochs=4) for backend in ("cpu", "cuda")))
+    assert {"cupy.matmul", "graph"} <= set(cupy.launched)
 
 
 @host_only
@@ -551,6 +575,20 @@ def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, mo
     built.compile(optimizers.SGD(0.01, **{clip: 0.5}), "mse", backend="cuda")
     y = np.where(np.arange(ROWS)[:, None] == 60, np.float32(1e3), VALUES)
     with pytest.raises(DivergenceError, match="epoch 1, batch 4"):
+        built.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    assert all(np.isfinite(weights).all() for weights in built.get_weights())
+
+
+@host_only
+def test_a_gradient_that_is_not_finite_is_found_before_signs_hide_it(cupy, monkeypatch):
+    """Of one batch's, whose loss is: the next one's takes its place in the state."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x, y = X.copy(), VALUES.copy()
+    x[:, 0] = 0  # whose weight is 0 until then
+    x[20, 0], y[20] = 3e38, 1e3
+    built = models.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+    built.compile(optimizers.Rprop(1e-3), "mse", backend="cuda")
+    with pytest.raises(DivergenceError, match="epoch 1, batch 2"):
         built.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     assert all(np.isfinite(weights).all() for weights in built.get_weights())
 

@@ -101,9 +101,6 @@ LOSSES = {
     "nll": (losses.NegativeLogLikelihood, of_classes, 7, "log_softmax"),
 }
 
-# An optimizer whose batch is all data: steps are made op by op.
-OP_BY_OP = {"rprop_step"}
-
 OPTIMIZERS = {
     "sgd_step": lambda: optimizers.SGD(0.02, momentum=0.5),
     "rmsprop_step": lambda: optimizers.RMSprop(0.002),
@@ -151,6 +148,5 @@ def test_curves_are_those_of_the_cpu(cupy, monkeypatch, loss, optimizer, network
     np.testing.assert_allclose(others, curves, rtol=1e-4)
     np.testing.assert_allclose(of_device, outputs, rtol=1e-3, atol=1e-4)
     facts = built.plan(x).facts
-    is_captured = OP_BY_OP.isdisjoint((loss, optimizer))
-    assert facts["steps"].startswith("captured as a graph" if is_captured else "op by op")
-    assert ("launches" in facts) == is_captured
+    assert facts["steps"].startswith("captured as a graph")
+    assert "launches" in facts

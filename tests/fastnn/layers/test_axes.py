@@ -79,6 +79,21 @@ def test_they_train_in_programs_as_op_by_op(kind):
     assert losses[0] == losses[1]
 
 
+def test_alpha_dropout_keeps_mean_and_variance():
+    layer, x = layers.AlphaDropout(0.3, seed=1, dtype="float64"), np.random.default_rng(3).standard_normal((400, 500))
+    y, kept = layer.forward(x, training=True)
+    assert y.mean() == pytest.approx(0, abs=0.01)
+    assert y.std() == pytest.approx(1, abs=0.01)
+    floor = 1.7580993408473766
+    slope = ((1 - 0.3) * (1 + 0.3 * floor**2)) ** -0.5
+    dropped = np.isclose(y, slope * floor * (0.3 - 1), rtol=1e-12)
+    assert dropped.mean() == pytest.approx(0.3, abs=0.01)
+    np.testing.assert_allclose(y, slope * (np.where(dropped, -floor, x) + floor * 0.3), rtol=1e-6, atol=1e-9)
+    dx, _ = layer.backward(np.ones_like(x), kept)
+    np.testing.assert_allclose(dx, np.where(dropped, 0, slope), rtol=1e-6)
+    assert np.array_equal(layer(x), x)
+
+
 def test_gaussian_dropout_keeps_the_mean():
     layer, x = layers.GaussianDropout(0.2, seed=1), np.full((200, 50), 3.0)
     y = layer(x, training=True)
@@ -111,6 +126,7 @@ def test_activity_is_charged():
         (lambda: layers.UnitNormalization([1, -2], name="u")(X), "^u: got input shape .* each once"),
         (lambda: layers.BatchNormalization(3, name="b")(X), "^b: got input shape .* axis=3, wants such axes"),
         (lambda: layers.GaussianDropout(1.5), "rate: got 1.5"),
+        (lambda: layers.AlphaDropout(1.5), "rate: got 1.5"),
         (lambda: layers.ActivityRegularization(-1.0), "l1: got -1"),
     ],
 )

@@ -26,6 +26,14 @@ MADE = {
     "mean": (lambda x: ops.mean(x, axis=1), lambda x: x.mean(axis=1), A),
     "turned": (lambda x: ops.transpose(x, (0, 2, 1)), lambda x: x.transpose(0, 2, 1), A),
     "flat": (lambda x: ops.reshape(x, (-1, ops.shape(x)[1] * 4)), lambda x: x.reshape(-1, 12), A),
+    "waves": (
+        lambda x: ops.sin(x) * ops.cos(x) + ops.log1p(ops.square(x)),
+        lambda x: np.sin(2 * x) / 2 + np.log1p(x * x),
+        X,
+    ),
+    "taken": (lambda x: ops.take(x, [2, 0], axis=1), lambda x: x[:, [2, 0]], A),
+    "largest": (lambda x: ops.top_k(x, 2)[0], lambda x: -np.sort(-x, -1)[:, :2], X),
+    "running": (lambda x: ops.cumsum(ops.roll(x, 1, axis=1), axis=1), lambda x: np.roll(x, 1, 1).cumsum(1), A),
     "beside an array": (lambda x: x + np.ones((1, 5), "float32"), lambda x: x + 1, X),
 }
 

@@ -49,8 +49,35 @@ def test_layer_normalisation(axis, axes):
 
 
 @pytest.mark.parametrize(
+    ("groups", "axis", "shape"), [(2, -1, (3, 4)), (1, 2, (2, 5, 6)), (3, -1, (2, 3, 4, 6)), (-1, 1, (2, 4, 3, 5))]
+)
+def test_group_normalisation(groups, axis, shape):
+    layer = built(layers.GroupNormalization(groups, axis, epsilon=1e-5, dtype="float64"), shape)
+    gamma, beta = (np.expand_dims(w, [*range(1, len(shape) - axis % len(shape))]) for w in layer.get_weights())
+    x = RNG.standard_normal(shape)
+    parts = np.split(x, shape[axis] if groups == -1 else groups, axis)
+    hats = np.concatenate([normalised(part, tuple(range(1, len(shape))), 1e-5) for part in parts], axis)
+    np.testing.assert_allclose(layer(x), gamma * hats + beta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, [2, 1], [-3, -1]])
+def test_rms_normalisation(axis):
+    layer = built(layers.RMSNormalization(axis, epsilon=1e-3, dtype="float64"), (2, 3, 4, 5))
+    axes = tuple(sorted(each % 4 for each in (axis if isinstance(axis, list) else [axis])))
+    (scale,), x = layer.get_weights(), RNG.standard_normal((2, 3, 4, 5))
+    assert scale.shape == tuple(x.shape[each] for each in axes)
+    wanted = x / np.sqrt(np.square(x).mean(axes, keepdims=True) + 1e-3)
+    stretched = np.expand_dims(scale, [each for each in range(4) if each not in axes])
+    np.testing.assert_allclose(layer(x), wanted * stretched, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     ("make", "training"),
     [
+        (lambda: layers.GroupNormalization(2, dtype="float64"), True),
+        (lambda: layers.GroupNormalization(2, 1, dtype="float64", scale=False), True),
+        (lambda: layers.RMSNormalization(dtype="float64"), True),
+        (lambda: layers.RMSNormalization([1, 2], dtype="float64"), True),
         (lambda: layers.BatchNormalization(dtype="float64"), True),
         (lambda: layers.BatchNormalization(dtype="float64", scale=False), True),
         (lambda: layers.BatchNormalization(dtype="float64", center=False), False),
@@ -212,6 +239,16 @@ def test_normalization_by_given_figures():
         ),
         (lambda: layers.BatchNormalization(name="bn").build((None,)), r"^bn: got input shape \(None,\)"),
         (lambda: built(layers.BatchNormalization(name="bn"), (2, 3))(np.ones((2, 4))), "^bn: got input shape"),
+        (lambda: layers.GroupNormalization(0), "groups: got 0, wants an integer of at least 1, or -1"),
+        (lambda: layers.GroupNormalization(axis=3, name="gn").build((None, 3, 4)), "^gn: got input shape .* axis=3"),
+        (
+            lambda: layers.GroupNormalization(3, name="gn").build((None, 3, 4)),
+            "^gn: got 4 channels, wants a multiple of its 3 groups",
+        ),
+        (lambda: layers.RMSNormalization(0), "axis: got int 0"),
+        (lambda: layers.RMSNormalization(epsilon=-1), "epsilon: got -1"),
+        (lambda: layers.RMSNormalization(3, name="rn").build((None, 3, 4)), "^rn: got input shape .* axis=3, wants"),
+        (lambda: built(layers.RMSNormalization(name="rn"), (2, 3))(np.ones((2, 4))), "^rn: got input shape"),
         (lambda: layers.LayerNormalization(0), "axis: got int 0"),
         (lambda: layers.LayerNormalization([]), "axis: got a? ?list"),
         (lambda: layers.LayerNormalization(3, name="ln").build((None, 3, 4)), "^ln: got input shape .* axis=3, wants"),
@@ -237,6 +274,8 @@ def test_wrong_arguments(make, wanted):
     [
         layers.BatchNormalization(momentum=0.5, gamma_regularizer="l2", moving_mean_initializer="ones", name="b"),
         layers.LayerNormalization([1, 2], scale=False, beta_constraint="non_neg"),
+        layers.GroupNormalization(4, 1, gamma_regularizer="l2", center=False),
+        layers.RMSNormalization([1, 2], 1e-4),
         layers.Normalization(axis=None),
         layers.Normalization(mean=[1.0, 2.0], variance=[1.0, 4.0], invert=True),
     ],

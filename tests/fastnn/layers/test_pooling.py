@@ -198,6 +198,8 @@ def test_recorded_steps_have_the_bits_of_single_ones(monkeypatch):
             lambda: layers.MaxPooling2D(name="p").build((None, 9, 1)),
             r"^p: got .*wants \(None, height, width",
         ),
+        (lambda: layers.MaxPooling2D(name="p").build((None, None, 1, 3)), r"^p: got .*wants at least \(2, 2\)"),
+        (lambda: layers.Cropping1D(name="p").build((None, 9, None)), r"^p: got .*wants \(None, steps, channels\)"),
         (lambda: layers.AveragePooling1D(name="p").build((None, 9)), r"^p: got .*wants \(None, steps, channels\)"),
         (lambda: layers.GlobalMaxPooling2D(name="p").build((None, 9)), "^p: got input shape"),
         (lambda: layers.MaxPooling2D(padding="sane"), "padding: got 'sane'"),

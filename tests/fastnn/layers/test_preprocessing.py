@@ -73,6 +73,66 @@ def test_quarter_turns_and_whole_steps():
     assert np.allclose(moved[:, :, :2], 7.0)
 
 
+def test_brightness_is_added_and_cut_off():
+    images = RNG.uniform(0, 255, (5, 4, 3, 2))
+    y = layers.RandomBrightness((-0.5, 0.25), seed=4, dtype="float64")(images, training=True)
+    added = [np.median((new - old)[(new > 0) & (new < 255)]) for new, old in zip(y, images, strict=True)]
+    assert min(added) >= -0.5 * 255
+    assert max(added) <= 0.25 * 255
+    assert len({*np.round(added, 6)}) == 5
+    for new, old, share in zip(y, images, added, strict=True):
+        np.testing.assert_allclose(new, np.clip(old + share, 0, 255), atol=1e-9)
+
+
+def test_contrast_is_about_the_mean_of_each_channel():
+    images = RNG.uniform(0.3, 0.7, (5, 4, 3, 2))
+    y = layers.RandomContrast((0.5, 0.1), (0, 1), seed=4, dtype="float64")(images, training=True)
+    mean = images.mean((1, 2), keepdims=True)
+    factors = ((y - mean) / (images - mean)).reshape(5, -1)
+    np.testing.assert_allclose(factors, np.broadcast_to(factors[:, :1], factors.shape), rtol=1e-9)
+    assert (factors > 0.5).all()
+    assert (factors < 1.1).all()
+    assert np.ptp(factors[:, 0]) > 0
+    assert layers.RandomContrast(0.3).factor == (0.3, 0.3)
+    y = layers.RandomContrast(1.0, (0.45, 0.55), seed=4)(images, training=True)
+    assert (y.min(), y.max()) == (np.float32(0.45), np.float32(0.55))
+
+
+def test_crops_are_parts_at_one_place_of_a_batch():
+    layer, found = layers.RandomCrop(3, 2, seed=1), set()
+    for _ in range(40):
+        y = layer(X, training=True)
+        at = [(i, j) for i in range(3) for j in range(3) if np.array_equal(y, X[:, i : i + 3, j : j + 2])]
+        found |= {*at}
+        assert len(at) == 1
+    assert len(found) == 9
+    for other in (False, True):  # images that are no larger give their middle
+        assert np.array_equal(layers.RandomCrop(5, 2)(X, training=other), X[:, :, 1:3])
+    wanted = layers.Resizing(3, 2, crop_to_aspect_ratio=True)(X)
+    assert np.array_equal(layers.RandomCrop(3, 2)(X), wanted)
+    assert layers.RandomCrop(3, 2).compute_output_shape((None, 5, 4, 2)) == (None, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.RandomCrop(3, 2, seed=1), (2, 5, 4, 2)),
+        (lambda: layers.RandomCrop(4, 4, seed=1), (2, 3, 3, 2)),
+        (lambda: layers.RandomBrightness(0.2, (-3, 3), seed=1), (2, 3, 3, 2)),
+        (lambda: layers.RandomContrast(0.2, (-9, 9), seed=1), (2, 3, 3, 2)),
+    ],
+)
+def test_gradients_by_differences(make, shape):
+    x, dy = RNG.standard_normal(shape), None
+    layer = make()
+    y, kept = layer.forward(x, training=True)
+    dy = RNG.standard_normal(y.shape)
+    dx, _ = layer.backward(dy, kept)
+    direction = RNG.standard_normal(shape)
+    high, low = (make().forward(x + step * direction, training=True)[0] for step in (1e-6, -1e-6))
+    assert (dx * direction).sum() == pytest.approx(((high - low) / 2e-6 * dy).sum(), rel=1e-6)
+
+
 def test_augmented_training_repeats_and_predicts_without():
     def fitted():
         utils.set_random_seed(4)
@@ -130,6 +190,13 @@ def test_bins():
         (lambda: layers.RandomZoom(0.1, fill_mode="mirror"), ValueError, "fill_mode: got 'mirror'"),
         (lambda: layers.RandomTranslation(-2, 0), ValueError, "height_factor"),
         (lambda: layers.RandomZoom(0.1, name="z")(X[0], training=True), ValueError, "z: got input shape"),
+        (lambda: layers.RandomBrightness(1.5), ValueError, "factor: got -1.5"),
+        (lambda: layers.RandomBrightness(0.1, (1, 0)), ValueError, r"value_range: got \(1, 0\), wants \(least, most\)"),
+        (lambda: layers.RandomBrightness(0.1, name="b")(X[0]), ValueError, "b: got input shape"),
+        (lambda: layers.RandomContrast(-0.1), ValueError, "factor: got -0.1"),
+        (lambda: layers.RandomContrast((0.1, 0.2, 0.3)), ValueError, "factor: got tuple"),
+        (lambda: layers.RandomCrop(0, 3), ValueError, "height: got 0"),
+        (lambda: layers.RandomCrop(3, 3, name="c")(X[0], training=True), ValueError, "c: got input shape"),
         (layers.CategoryEncoding, ValueError, "num_tokens: got None"),
         (lambda: layers.CategoryEncoding(3, "tf_idf"), ValueError, "output_mode: got 'tf_idf'"),
         (lambda: layers.Discretization([1.0, 0.0]), ValueError, r"bin_boundaries: got \[1.0, 0.0\], wants numbers in"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import metrics
+import fastnn
+from fastnn import metrics, ops
 
 
 def test_means_of_values():
@@ -17,6 +18,22 @@ def test_means_of_values():
     assert metric([1, 2], sample_weight=[3, 1]) == 5 / 4
     metric.update_state(np.float32(2), 4)
     assert metric.result() == (5 + 8) / 8
+
+
+def test_what_is_followed_counts_by_its_value():
+    mean, accuracy = metrics.Mean(), metrics.BinaryAccuracy()
+    x = np.array([[0.2], [0.9]])
+
+    def loss_of(w):
+        y = ops.multiply(x, w)
+        mean.update_state(ops.sum(y))
+        accuracy.update_state(np.array([[1], [1]]), y)
+        return ops.sum(ops.square(y))
+
+    _, (slope,) = fastnn.gradients(loss_of, [np.ones((1, 1))])
+    assert mean.result() == pytest.approx(1.1)
+    assert accuracy.result() == 0.5
+    assert slope == pytest.approx(2 * np.square(x).sum())
 
 
 def test_sums_of_values():

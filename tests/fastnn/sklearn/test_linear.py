@@ -20,6 +20,7 @@ import fastnn
 from fastnn import ops
 from fastnn.sklearn import LinearRegression, LogisticRegression, PerfectSeparationWarning
 from fastnn.sklearn._likelihood import Likelihood
+from fastnn.sklearn.versions import DEPRECATES_PENALTY
 
 IRIS, SPECIES = load_iris(return_X_y=True)
 # Two species that two lengths do not separate, for coefficients that there are.
@@ -88,6 +89,7 @@ def test_penalised_coefficients_are_scikit_learns(classes, options):
     assert ours.n_iter_.shape == theirs.n_iter_.shape
 
 
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning")
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("ratio", [0.5, 1.0])
 def test_coefficients_under_an_l1_penalty_are_scikit_learns(classes, ratio):
@@ -123,6 +125,22 @@ def test_many_coefficients_under_an_l1_penalty(classes, stored):
     np.testing.assert_allclose(slope[-1], np.zeros(columns), atol=2e-7)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_faint_l1_penalty_where_columns_depend_on_one_another(classes):
+    """Descent by one coefficient after the other would take thousands of sweeps along what the loss is flat in."""
+    random = np.random.default_rng(9)
+    x = random.normal(size=(300, 6))
+    x = np.column_stack([x, x @ random.normal(size=(6, 4))])
+    y = (x[:, 0] + random.normal(size=300) > 0).astype(int) + (classes == 3) * (x[:, 1] > 0.5)
+    ours = LogisticRegression(C=1e5, l1_ratio=1.0, fit_intercept=False).fit(x, y)
+    model = Likelihood(x, y.astype(np.int64), None, classes, 0.0, False)
+    slope, lasso = model.gradient(np.ascontiguousarray(ours.coef_.T))[1], 1 / (1e5 * 300)
+    chosen = ours.coef_.T != 0
+    assert 0 < chosen.sum() <= 6 * (classes - 1 + (classes == 3))
+    np.testing.assert_allclose(slope[chosen], -lasso * np.sign(ours.coef_.T[chosen]), atol=1e-2 * lasso)
+    assert np.abs(slope).max() <= (1 + 1e-2) * lasso
+
+
 def test_solvers_agree_under_an_l1_penalty():
     scaled = (IRIS - IRIS.mean(axis=0)) / IRIS.std(axis=0)
     newton, lbfgs = (
@@ -136,6 +154,7 @@ def test_solvers_agree_under_an_l1_penalty():
     assert again.fit(scaled, SPECIES).n_iter_[0] <= 2 < lbfgs.n_iter_[0]
 
 
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning")
 def test_no_penalty_is_spelled_as_in_older_versions():
     wanted = of(LogisticRegression(C=np.inf).fit(MIXED, WHICH))
     np.testing.assert_array_equal(of(LogisticRegression(penalty=None).fit(MIXED, WHICH)), wanted)
@@ -225,13 +244,25 @@ def test_separation_but_for_ties_is_said():
         LogisticRegression(C=np.inf).fit(x, [0, 0, 0, 1, 1, 1])
 
 
-def test_too_few_iterations_are_said():
-    with pytest.warns(ConvergenceWarning, match="failed to converge after 1 iterations"):
-        LogisticRegression(max_iter=1).fit(IRIS, SPECIES)
-    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
-        LogisticRegression(max_iter=1, solver="lbfgs").fit(IRIS, SPECIES)
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        ("auto", "LogisticRegression failed to converge"),
+        ("lbfgs", "lbfgs failed to converge"),
+        ("liblinear", "Liblinear failed to converge"),
+        ("newton-cg", "newton-cg failed to converge after 1 iterations: got max_iter=1. Increase the number of iter"),
+        ("newton-cholesky", "Newton solver did not converge after 1 iterations"),
+        ("sag", "The max_iter was reached which means the coef_ did not converge"),
+        ("saga", "The max_iter was reached which means the coef_ did not converge"),
+    ],
+)
+def test_too_few_iterations_are_said(solver, message):
+    """In words that filters for scikit-learn's warnings find."""
+    with pytest.warns(ConvergenceWarning, match=message):
+        LogisticRegression(max_iter=1, solver=solver, tol=1e-15).fit(MIXED, WHICH)
 
 
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning", "ignore:Inconsistent values")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -246,6 +277,67 @@ def test_parameters_that_do_nothing_are_said(options, message):
     np.testing.assert_array_equal(fitted.coef_, LogisticRegression(**same).fit(MIXED, WHICH).coef_)
 
 
+@pytest.mark.skipif(not DEPRECATES_PENALTY, reason="this scikit-learn deprecates none of them")
+@pytest.mark.parametrize(
+    ("options", "category", "message"),
+    [
+        ({"penalty": "l2"}, FutureWarning, "'penalty' was deprecated"),
+        ({"l1_ratio": None}, FutureWarning, "'l1_ratio=None' was deprecated"),
+        ({"n_jobs": 2}, FutureWarning, "'n_jobs' has no effect: got n_jobs=2"),
+        ({"penalty": "l1"}, UserWarning, "Inconsistent values: penalty=l1 with l1_ratio=0.0"),
+        ({"penalty": "l2", "l1_ratio": 1.0}, UserWarning, "Inconsistent values: penalty=l2 with l1_ratio=1.0"),
+    ],
+)
+def test_parameters_that_scikit_learn_deprecates_are_said(options, category, message):
+    for solver in ("auto", "saga"):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            LogisticRegression(solver=solver, **options).fit(MIXED, WHICH)
+        found = [each for each in said if message in str(each.message)]
+        assert [each.category for each in found] == [category]
+        assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("options", [{}, {"l1_ratio": 1.0}, {"dual": True, "C": 0.1}, {"C": 0.1}])
+@pytest.mark.parametrize("stored", [np.asarray, sparse.csr_matrix])
+def test_liblinear_is_scikit_learns(stored, options):
+    names = {0.0: "l2", 1.0: "l1"}
+    of_version = {} if DEPRECATES_PENALTY else {"penalty": names[options.get("l1_ratio", 0.0)]}
+    given = {
+        "solver": "liblinear",
+        "intercept_scaling": 5.0,
+        "class_weight": "balanced",
+        "max_iter": 2000,
+        "tol": 1e-9,
+        "random_state": 3,
+        **options,
+    }
+    weights = np.random.default_rng(1).uniform(0.5, 2.0, size=len(MIXED))
+    ours = LogisticRegression(**given).fit(stored(MIXED), WHICH, weights)
+    theirs = linear_model.LogisticRegression(**given, **of_version).fit(stored(MIXED), WHICH, weights)
+    for name in ("coef_", "intercept_", "n_iter_", "classes_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-6)
+    np.testing.assert_allclose(ours.predict_proba(MIXED), theirs.predict_proba(MIXED), rtol=1e-6)
+    with pytest.raises(ValueError, match="got a fit with C="):
+        ours.summary()
+
+
+def test_liblinear_is_for_two_classes_and_narrow_indices():
+    model = LogisticRegression(solver="liblinear")
+    with pytest.raises(ValueError, match="does not support multiclass classification: got 3 classes, wants 2"):
+        model.fit(IRIS, SPECIES)
+    wide = sparse.csr_matrix(MIXED)
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    with pytest.raises(ValueError, match="32-bit"):
+        model.fit(wide, WHICH)
+
+
+@pytest.mark.skipif(not hasattr(linear_model.LogisticRegression, "set_callbacks"), reason="none in this scikit-learn")
+def test_callbacks_are_said_to_be_ignored():
+    with pytest.warns(UserWarning, match="will be ignored here"):
+        LogisticRegression().set_callbacks().fit(MIXED, WHICH)
+
+
 @pytest.mark.parametrize(
     "estimator", [LogisticRegression(), LogisticRegression(solver="lbfgs", max_iter=1000), LinearRegression()]
 )
@@ -258,6 +350,7 @@ def test_sparse_matrices_may_have_64_bit_indices(estimator):
     assert wide.indices.dtype == np.int64
 
 
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -265,7 +358,9 @@ def test_sparse_matrices_may_have_64_bit_indices(estimator):
         ({"tol": -1.0}, "'tol' parameter"),
         ({"l1_ratio": 1.5}, "'l1_ratio' parameter"),
         ({"penalty": "l3"}, "'penalty' parameter"),
-        ({"solver": "liblinear"}, "'solver' parameter"),
+        ({"solver": "newton"}, "'solver' parameter"),
+        ({"solver": "liblinear", "C": np.inf}, "not supported for the liblinear solver"),
+        ({"solver": "liblinear", "l1_ratio": 0.5}, "Only 'saga' solver supports elasticnet"),
         ({"max_iter": -1}, "'max_iter' parameter"),
         ({"class_weight": "even"}, "'class_weight' parameter"),
         ({"dual": True}, "supports only dual=False"),

@@ -200,7 +200,8 @@ def test_an_edited_helper_is_never_stale(installed, tmp_path):
 
     assert counted(1) == (1, 0)
     assert counted(1) == (1, 1)
-    assert counted(2) == (2, 0)
+    # of another size: Python takes its own byte code for a file of the same size and second
+    assert counted(20) == (20, 0)
     assert counted(1) == (1, 1), "the entry of the sources before is kept"
     assert len(entries(tmp_path)) == 2
 

@@ -374,3 +374,47 @@ def test_the_same_bits_in_any_order_of_blocks(cupy, monkeypatch):
         left.append(network.left())
     for other in left[1:]:
         assert all(map(np.array_equal, left[0], other))
+
+
+class Dropped:
+    """A layer, dropout, another layer; ``back`` are the counters of the mask on the way back."""
+
+    def __init__(self, cupy, activation, back, dtype, rate=0.3):
+        rng = np.random.default_rng(5)
+        shapes = (N, INPUTS), (INPUTS, HIDDEN), (HIDDEN,), (HIDDEN, OUTPUTS), (N, OUTPUTS)
+        self.x, self.w1, self.b1, self.w2, self.t = (cupy.asarray(rng.normal(size=s).astype(dtype)) for s in shapes)
+        self._activation, self._back, self._rate = activation, back, rate
+
+    def step(self, x, number, seed):
+        z = ops.linear(x, self.w1, self.b1) if self._activation in FROM_INPUT else None
+        hidden = ops.linear(x, self.w1, self.b1, self._activation) if z is None else getattr(ops, self._activation)(z)
+        left = ops.dropout(hidden, self._rate, seed, number, 2)
+        y = ops.linear(left, self.w2)
+        loss, dy = ops.mse(y, self.t)
+        dx, dw2, _ = ops.linear_backward(dy, left, self.w2, y, need=("dx", "dw"))
+        dh = ops.dropout_backward(dx, self._rate, *self._back(seed, number))
+        _, dw1, db1 = ops.linear_backward(dh, x, self.w1, hidden, self._activation, z, ("dw", "db"))
+        ops.sgd_step([self.w1, self.b1, self.w2], [dw1, db1, dw2], learning_rate=0.01)
+        return loss, left
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("back", ["same", "other"])
+def test_a_mask_is_drawn_once_for_both_ways(cupy, back, activation, dtype, rounding):
+    """Where it is the same on the way back, step by step and in turns."""
+    counters = {"same": lambda seed, number: (seed, number, 2), "other": lambda seed, number: (seed, number, 3)}[back]
+    wanted, found, turned = (Dropped(cupy, activation, counters, dtype) for _ in range(3))
+    step, file = fastnn.program(found.step), io.StringIO()
+    for number, seed in ((1, 7), (2, 7), (3, 7), (9, 2**40 + 1), (10, 2**40 + 1)):
+        for a, b in zip(step(found.x, number, seed), wanted.step(wanted.x, number, seed), strict=True):
+            np.testing.assert_allclose(a.get(), b.get(), rounding, rounding)
+    np.testing.assert_allclose(found.w1.get(), wanted.w1.get(), rounding, rounding)
+    step.plan(file)
+    assert ("dropout_backward" in file.getvalue()) == (back == "other")
+    repeated = fastnn.program(lambda x, number: turned.step(x, number, 7)[0])
+    repeated.repeat(turned.x, np.tile(np.arange(N), 5), N, each={"number": range(1, 6)})
+    alone = Dropped(cupy, activation, counters, dtype)
+    for number in range(1, 6):
+        alone.step(alone.x, number, 7)
+    np.testing.assert_allclose(turned.w1.get(), alone.w1.get(), rounding, rounding)

@@ -306,14 +306,19 @@ def test_what_nothing_comes_of_is_not_launched(cupy):
     assert "sigmoid        captured" in plan_of(one)
 
 
+# What waits for the device, and what voids a capture without saying so.
+UNCAPTURABLE = {"read": lambda cupy, x: x.get(), "sent": lambda cupy, x: cupy.asarray(np.ones(3))}
+
+
 @host_only
 @pytest.mark.parametrize("name", ["tanh", "leaky_relu"])
-def test_what_waits_is_called_between_graphs(cupy, monkeypatch, name):
+@pytest.mark.parametrize("kind", UNCAPTURABLE)
+def test_what_waits_or_ends_a_capture_is_called_between_graphs(cupy, monkeypatch, name, kind):
     """It is found out by capturing it."""
     planned = backends.implementation("cuda", "elementwise", name)
 
     def waits(x, *numbers, out=None):
-        x.get()
+        UNCAPTURABLE[kind](cupy, x)
         return planned(x, *numbers, out=out)
 
     x = cupy.asarray(np.random.default_rng(0).normal(size=(4, 4)))
@@ -332,6 +337,25 @@ def test_what_waits_is_called_between_graphs(cupy, monkeypatch, name):
     np.testing.assert_array_equal(turns.get(), wanted[2])
     assert re.search(rf"{name} +called", plan)
     assert plan.count("captured") == 2
+
+
+@host_only
+def test_products_that_are_cublas_s_are_called_between_graphs(cupy, monkeypatch):
+    """Which CuPy does not capture."""
+    from fastnn.kernels.cuda import cublas
+
+    monkeypatch.setattr(cublas, "WORK_FROM", 13 * 17 * 13)
+    x, w = (cupy.asarray(np.random.default_rng(0).normal(size=shape)) for shape in ((13, 17), (17, 13)))
+
+    def step(x):
+        return ops.tanh(ops.matmul(ops.relu(x), w))
+
+    program, wanted = fastnn.program(step), step(x).get()
+    for _ in range(4):
+        np.testing.assert_array_equal(program(x).get(), wanted)
+    plan = plan_of(program)
+    assert re.search(r"matmul +called", plan)
+    assert re.search(r"relu +captured", plan)
 
 
 def csr_matrix(cupy, dense):

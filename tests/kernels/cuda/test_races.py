@@ -22,7 +22,8 @@ OPS += [
     "nll",
 ]
 OPS += [name for name, op in TABLE.items() if op.module in ("convolution", "depthwise", "sampling", "sequences")]
-OPS += [name for name, op in TABLE.items() if op.module in ("batched", "embedding", "recurrent", "resilient")]
+OPS += [name for name, op in TABLE.items() if op.module in ("attention", "batched", "embedding")]
+OPS += [name for name, op in TABLE.items() if op.module in ("recurrent", "resilient")]
 
 # Ops by name at the last of the table's cases but one, with rows as wide as a block's and columns that blocks share,
 # and "turns" over batches, with a part of a source in another's place.

@@ -17,6 +17,7 @@ from fastnn.kernels.cpu.instructions.lowering.elementwise import (
     lower_forward,
     lower_prelu,
     lower_prelu_backward,
+    lower_reshape,
     lower_scaled,
     lower_zeros,
 )
@@ -88,6 +89,7 @@ LOWERED: dict[str, _Lower] = {
     "scaled": _with(lower_scaled, replay.TIMES),
     "divided": _with(lower_scaled, replay.OVER),
     **dict.fromkeys(PAIRS.keys() - {"add"}, lower_pair_noted),
+    "reshape": lower_reshape,
     "zeros": lower_zeros,
     **dict.fromkeys(("dropout", "dropout_backward"), lower_dropout),
     **dict.fromkeys(random.CODES, lower_random),

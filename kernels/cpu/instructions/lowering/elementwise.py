@@ -74,6 +74,14 @@ def rows(to: Lowering, name: str, x: View, y: View) -> None:
     to.add(Kind.FORWARD_ROWS, work, reads={"a": x}, writes={"b": y}, code=ROW_CODES[name], n=n, m=m)
 
 
+def lower_reshape(to: Lowering, call: Call) -> None:
+    """The numbers of a view that has to be copied to be of another shape."""
+    x, (y,) = call.given["x"], call.results
+    to.plain(y)
+    apart(y, x)
+    to.lay_out(x, y)
+
+
 def _numbers_of(to: Lowering, name: str, call: Call) -> int:
     """Where an activation's numbers stand."""
     wanted = [call.given.get(option, default) for option, default in NUMBERS[name].items()]

@@ -223,7 +223,7 @@ class Lowering:
 
 
 # Fields of the sizes of what is laid out, and of its strides, the outermost first.
-_SIZES, _STRIDES = ("n", "k", "m"), ("row_a", "column_a", "row_b")
+_SIZES, _STRIDES = ("outer", "n", "k", "m"), ("column_b", "row_a", "column_a", "row_b")
 
 
 def _axes(view: View) -> tuple[list[int], list[int]]:

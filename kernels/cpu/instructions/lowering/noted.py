@@ -25,6 +25,7 @@ from fastnn.kernels.graph import Block, Call, Range, View, range_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE
 
 _OF_KERNELS = (
+    "attention",
     "batched",
     "convolution",
     "depthwise",

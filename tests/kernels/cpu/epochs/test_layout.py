@@ -19,7 +19,7 @@ def test_shares_are_of_equal_work(sparse, tasks):
     plan = Layout(sizes, 128, 4, sparse)
     table, _, _ = plan.stages([StageKind(0, product=True, trains_kernel=True, trains_bias=True)] * 2)
     frequencies = 1 / (1 + np.arange(sizes[0]))  # words by rank
-    cuts = plan.cuts(table, tasks, frequencies)
+    cuts = plan.cuts(table, tasks, frequencies, lazy=True)
     assert cuts.shape == (tasks + 1,)
     assert (np.diff(cuts) >= 0).all()
     assert cuts[[0, -1]].tolist() == [0, table["units"].sum()]
@@ -28,6 +28,16 @@ def test_shares_are_of_equal_work(sparse, tasks):
         assert units[0] < units[1]  # the frequent words come first
     elif not sparse:
         assert units.max() - units.min() <= 4
+
+
+def test_rows_without_entries_are_work_unless_updates_are_lazy():
+    plan = Layout((5000, SPARSE_TILES * tile(4).NR), 128, 4, True)
+    table, _, _ = plan.stages([StageKind(0, product=True, trains_kernel=True, trains_bias=True)])
+    frequencies = np.where(np.arange(5000) < 1000, 0.01, 0.0)
+    rows = plan.cuts(table, 2, frequencies) / table["units"].sum() * 5000
+    lazy = plan.cuts(table, 2, frequencies, lazy=True) / table["units"].sum() * 5000
+    assert rows[1] == pytest.approx(2300, abs=100)  # others cost two thirds
+    assert lazy[1] == pytest.approx(500, abs=100)
 
 
 def test_a_share_of_nothing_is_empty():
