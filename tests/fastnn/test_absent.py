@@ -42,7 +42,7 @@ def test_what_names_of_others_are_called_here_is_there():
         ("fastnn.activations", "sparsemax", "which Keras has; it has binary_step,"),
         ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); near it are Dense"),
         ("fastnn.optimizers", "Lamb", "which Keras has; it has "),
-        ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
+        ("fastnn.losses", "Circle", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.optimizers", "Muon", "which Keras has; it has Adadelta,"),
         (
             "fastnn.callbacks",
