@@ -120,6 +120,47 @@ def square_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 @_op
+def rsqrt(x: Any, out: Any) -> Any:
+    np.sqrt(x, out=out)
+    return np.divide(1, out, out=out)
+
+
+@_op
+def rsqrt_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.divide(y, x, out=out)
+    out *= dy
+    out *= -0.5
+    return out
+
+
+@_op
+def log1p_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.add(x, 1, out=out)
+    return np.divide(dy, out, out=out)
+
+
+@_op
+def expm1_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.add(y, 1, out=out)
+    out *= dy
+    return out
+
+
+@_op
+def sin_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.cos(x, out=out)
+    out *= dy
+    return out
+
+
+@_op
+def cos_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.sin(x, out=out)
+    out *= dy
+    return np.negative(out, out=out)
+
+
+@_op
 def sqrt_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     np.divide(dy, y, out=out)
     out *= 0.5
@@ -388,6 +429,24 @@ def _normal(x: Any, out: Any) -> Any:
     np.copysign(out, x, out=out)
     out += 0.5
     return bell
+
+
+@_op
+def erf(x: Any, out: Any) -> Any:
+    _normal(x * x.dtype.type(2**0.5), out)
+    out *= 2
+    out -= 1
+    return out
+
+
+@_op
+def erf_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.multiply(x, x, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    out *= 2 / np.pi**0.5
+    out *= dy
+    return out
 
 
 @_op

@@ -15,6 +15,9 @@ from fastnn.layers.dropout import Dropout
 from fastnn.layers.symbols import is_symbolic
 from fastnn.tape import kept
 
+# What calls say beside the inputs.
+CALL_ARGUMENTS = "use_causal_mask", "return_attention_scores"
+
 
 class _Attention(Layer):
     """What all attention has: queries, values and keys (n, steps, features), masks, dropout of the weights.
@@ -26,7 +29,7 @@ class _Attention(Layer):
     def __init__(self, dropout: float = 0.0, seed: int | None = None, **options: Any) -> None:
         self._drops = Dropout(dropout, seed=seed)
         self.dropout, self.seed = self._drops.rate, self._drops.seed
-        # use_causal_mask and return_attention_scores of the last call, and whether there was an attention_mask
+        # CALL_ARGUMENTS of the last call, and whether there was an attention_mask
         self._asked = False, False, False
         super().__init__(**options)
 
@@ -40,7 +43,7 @@ class _Attention(Layer):
             given is not None,
         )
         if self.nodes and asked != self._asked:
-            names = "(use_causal_mask, return_attention_scores, whether there is an attention_mask)"
+            names = f"({', '.join(CALL_ARGUMENTS)}, whether there is an attention_mask)"
             raise ValueError(f"{self.name}: got {names} = {asked}, wants {self._asked} as in the graph that it is in")
         self._asked = asked
         together = [*inputs, *([] if given is None else [given])]
@@ -110,6 +113,10 @@ class _Attention(Layer):
         of_query = mask[0] if isinstance(mask, list) else mask
         return [of_query, None] if self._asked[1] else of_query
 
+    def call_arguments(self) -> dict[str, Any]:
+        """Those of ``CALL_ARGUMENTS`` that are True."""
+        return {name: True for name, asked in zip(CALL_ARGUMENTS, self._asked, strict=False) if asked}
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = {name: value for name, value in super().get_config().items() if name != "input_shape"}
@@ -150,7 +157,8 @@ class MultiHeadAttention(_Attention):
         self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
         size = output_shape[0] if isinstance(output_shape, (list, tuple)) and len(output_shape) == 1 else output_shape
         self.units = None if size is None else checks.positive_int("output_shape", size)
-        for name, value in (("attention_axes", attention_axes), ("flash_attention", flash_attention or None)):
+        along = None if attention_axes in (1, [1], (1,)) else attention_axes
+        for name, value in (("attention_axes", along), ("flash_attention", flash_attention or None)):
             if value is not None:
                 raise ValueError(f"{name}: got {value!r}, wants None: attention is along the steps, by one kind of op")
         self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")

@@ -211,6 +211,10 @@ class Operation(WeightLists):
         """Which steps of the outputs count; None where all do, or nobody knows."""
         return None
 
+    def call_arguments(self) -> dict[str, Any]:
+        """What its calls in a graph said beside the inputs, by name, as a file of the graph holds it."""
+        return {}
+
     @property
     def carried(self) -> list[Array]:
         """Arrays beside its parameters that one batch leaves for the next: states."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from fastnn import checks
@@ -160,7 +161,7 @@ class Functional(Model):
             calls[id(node.operation)].append(_referred(node.given, places))
         return {
             "name": self.name,
-            "layers": [{**(serialize(layer, NAMES) or {}), "calls": calls[id(layer)]} for layer in self._layers],
+            "layers": [_entry(layer, calls[id(layer)]) for layer in self._layers],
             "inputs": _referred(self._given, places),
             "outputs": _referred(self._outcome, places),
         }
@@ -270,6 +271,12 @@ def _by_depth(nodes: Sequence[Node], met: Sequence[Operation]) -> list[Operation
     return sorted(met, key=lambda operation: -of_layer.get(id(operation), 0))
 
 
+def _entry(layer: Operation, calls: Sequence[Any]) -> dict[str, Any]:
+    """What a config says of a layer: what makes it, what its calls take, and what they say beside that."""
+    arguments = layer.call_arguments()
+    return {**(serialize(layer, NAMES) or {}), "calls": calls, **({"arguments": arguments} if arguments else {})}
+
+
 def _referred(structure: Any, places: Mapping[int, int]) -> Any:
     """A structure of tensors with [layer, which of its calls, which of what that gives] in their places."""
     if isinstance(structure, SymbolicTensor):
@@ -283,10 +290,12 @@ def _connected(entries: Sequence[Mapping[str, Any]], inputs: Any, outputs: Any) 
     """The inputs and outputs of layers that are made and called as a config says; ValueError where it has a cycle."""
     made: dict[str, Operation] = {}
     calls: dict[str, list[Any]] = {}
+    arguments: dict[str, Mapping[str, Any]] = {}
     for entry in entries:
-        document = {name: value for name, value in entry.items() if name != "calls"}
+        document = {name: value for name, value in entry.items() if name not in ("calls", "arguments")}
         layer: Any = deserialize("layers", document, NAMES)
         made[layer.name], calls[layer.name] = layer, [*entry["calls"]]
+        arguments[layer.name] = _call_arguments(layer, entry.get("arguments", {}))
     given: dict[tuple[str, int], Any] = {
         (name, 0): layer.output for name, layer in made.items() if isinstance(layer, InputLayer)
     }
@@ -306,11 +315,19 @@ def _connected(entries: Sequence[Mapping[str, Any]], inputs: Any, outputs: Any) 
         for name, number in [*left]:
             needed = _places(calls[name][number])
             if all(place in given for place in needed) and (number == 0 or (name, number - 1) in given):
-                given[name, number] = made[name](resolved(calls[name][number]))
+                given[name, number] = made[name](resolved(calls[name][number]), **arguments[name])
                 left.remove((name, number))
         if len(left) == before:
             raise ValueError(f"layers: got a call of {left[0][0]!r} that waits for itself or for none, wants no cycle")
     return resolved(inputs), resolved(outputs)
+
+
+def _call_arguments(layer: Operation, given: Any) -> Mapping[str, Any]:
+    """Those that a config has of a layer's calls; ValueError for what these do not take."""
+    taken = signature(type(layer).__call__).parameters
+    if not isinstance(given, Mapping) or not given.keys() <= taken.keys():
+        raise ValueError(f"{layer.name}: got arguments {checks.describe(given)}, wants some of {', '.join(taken)}")
+    return given
 
 
 def _places(structure: Any) -> list[tuple[str, int]]:

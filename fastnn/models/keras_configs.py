@@ -12,6 +12,7 @@ from typing import Any
 
 from fastnn import checks, constraints, initializers, losses, metrics, optimizers, regularizers
 from fastnn.configurable import custom_objects
+from fastnn.layers.attention import CALL_ARGUMENTS
 from fastnn.layers.cells import CELLS
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import tensors
@@ -24,6 +25,8 @@ _WITHOUT_EFFECT = ("renorm_momentum", "supports_masking", "use_cudnn", "autocast
 _OF_MODEL = (*_WITHOUT_EFFECT, "dtype")
 _USUAL: tuple[Any, ...] = (None, False, "channels_last", [], {})
 _MODELS = ("Sequential", "Functional", "Model")
+# Tensors that calls of attention have by name.
+_INPUTS_BY_NAME = "query", "value", "key", "attention_mask"
 # Where the classes are that an argument may name, by how its name ends.
 _MODULES = {
     "initializer": initializers, "regularizer": regularizers, "constraint": constraints, "rate": schedules,
@@ -166,7 +169,8 @@ def _functional(config: Mapping[str, Any]) -> Model:
         for name, calls in waiting.items():
             while calls and all((source, call) in given for source, call, _ in _taken(calls[0][1])):
                 number, call = calls.pop(0)
-                given[name, number] = [*tensors(made[name](_argument(call, given)))]
+                arguments, told = _arguments(call, given)
+                given[name, number] = [*tensors(made[name](*arguments, **told))]
         if len(given) == before:
             raise ValueError("layers: got calls that wait for each other or for none, wants a graph without a cycle")
     ends = (_structure(config[name], given) for name in ("input_layers", "output_layers"))
@@ -174,20 +178,25 @@ def _functional(config: Mapping[str, Any]) -> Model:
     return model
 
 
-def _argument(call: Mapping[str, Any], given: Mapping[Any, Any]) -> Any:
-    """What a call was given: a tensor, or a list of such, first states last; ValueError for anything beside it."""
-    named = dict(call["kwargs"])
+def _arguments(call: Mapping[str, Any], given: Mapping[Any, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Inputs of a call, first states among them, and what attention is told by name; ValueError for anything else."""
+    named = {name: value for name, value in call["kwargs"].items() if value not in (None, False)}
+    told = {name: named.pop(name) for name in CALL_ARGUMENTS if name in named}
+    told |= {name: _resolved(named.pop(name), given) for name in _INPUTS_BY_NAME if name in named}
     states = named.pop("initial_state", None)
-    others = [*call["args"][1:], *named.values()]
-    if any(value not in (None, False) for value in others):
-        raise ValueError(f"inbound_nodes: got arguments {checks.describe(others)} beside the inputs, wants none")
-    x = _resolved(call["args"][0], given)
-    return x if states is None else [x, *_resolved(states if isinstance(states, list) else [states], given)]
+    if named:
+        raise ValueError(f"inbound_nodes: got arguments {', '.join(named)} beside the inputs, wants none")
+    inputs = [_resolved(each, given) for each in call["args"] if each not in (None, False)]
+    if states is not None:
+        inputs[0] = [inputs[0], *_resolved(states if isinstance(states, list) else [states], given)]
+    return inputs, told
 
 
 def _resolved(value: Any, given: Mapping[Any, Any]) -> Any:
     if isinstance(value, list):
         return [_resolved(each, given) for each in value]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"inbound_nodes: got {checks.describe(value)} among the inputs, wants tensors")
     name, call, place = value["config"]["keras_history"]
     return given[name, call][place]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import layers, serialization
 from fastnn.configurable import registered_name
 from fastnn.kernels.table import NUMBERS
+from fastnn.layers.attention import MultiHeadAttention
 from fastnn.layers.cells import CELLS
 from fastnn.layers.core import InputLayer
 from fastnn.layers.recurrent import RNN
@@ -91,6 +92,9 @@ def _operation(layer: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     shape = layer.input_shape
     if isinstance(layer, RNN) and isinstance(shape, list):  # first states have shapes behind that of the steps
         shape = shape[0]
+    if isinstance(layer, MultiHeadAttention):
+        shapes = dict(zip(("query_shape", "value_shape", "key_shape"), shape, strict=False))
+        return {**_layer(document), "build_config": {"shapes_dict": shapes}}
     return {**_layer(document), "build_config": {"input_shape": shape}}
 
 
@@ -137,11 +141,13 @@ def _graph(model: Any) -> dict[str, Any]:
 
 
 def _call(layer: Any, call: Any, given: Mapping[Any, Sequence[SymbolicTensor]]) -> dict[str, Any]:
-    """What a call of a layer was given; the first states of recurrent ones are an argument of their own."""
-    x = _tensors(call, given)
+    """What a call of a layer was given; first states of recurrent ones, keys and masks are arguments of their own."""
+    x, named = _tensors(call, given), layer.call_arguments()
+    if isinstance(layer, MultiHeadAttention):
+        return {"args": x[:2], "kwargs": {**dict(zip(("key", "attention_mask"), x[2:], strict=False)), **named}}
     if isinstance(layer, RNN) and isinstance(x, list):
         return {"args": x[:1], "kwargs": {"initial_state": x[1:]}}
-    return {"args": [x], "kwargs": {}}
+    return {"args": [x], "kwargs": named}
 
 
 def _tensors(structure: Any, given: Mapping[Any, Sequence[SymbolicTensor]]) -> Any:

@@ -27,6 +27,7 @@ from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array
 from fastnn.errors import installing
 from fastnn.kernels.formulas.steps import product_of_momenta
+from fastnn.layers.attention import MultiHeadAttention
 from fastnn.layers.base import Operation, Parameter
 from fastnn.layers.normalization import Normalization
 from fastnn.models import keras_descriptions
@@ -208,6 +209,12 @@ def _slots(optimizer: Optimizer, trained: Sequence[Parameter]) -> list[tuple[Par
     ]
 
 
+# The layers of its own that Keras's MultiHeadAttention has its weights in.
+_PROJECTIONS = {
+    "query": "query_dense", "key": "key_dense", "value": "value_dense", "attention_output": "output_dense",
+}  # fmt: skip
+
+
 class _Place(NamedTuple):
     """Where a layer's own arrays are in a file, without those of what is inside of it.
 
@@ -227,6 +234,11 @@ def _places(holder: Any, path: str = "") -> Iterator[_Place]:
         yield _Place(path, holder.name, [])
     elif isinstance(holder, Normalization):  # Keras counts the samples that it has seen
         yield _Place(path, holder.name, holder.parameters, counts=1)
+    elif isinstance(holder, MultiHeadAttention):
+        yield _Place(path, holder.name, [])
+        for part, inner in _PROJECTIONS.items():
+            own = [parameter for parameter in holder.parameters if parameter.name.startswith(f"{part}/")]
+            yield _Place(f"{path}{inner}/", holder.name, own)
     else:
         below = {id(parameter) for _, each in inside for parameter in each.weights}
         yield _Place(path, holder.name, [parameter for parameter in holder.weights if id(parameter) not in below])

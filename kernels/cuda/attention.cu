@@ -9,22 +9,24 @@ FUNCTION bool counts(const Scores& given, int64 row, int64 j) {
 
 // The weights, in place of the scores.
 extern "C" __global__ void weights_of(const Scores given) {
+    const real scale = numbers_of(given).scale;
     for (Turn<GROUP> turn(given.n * given.h * given.t); turn.any(); turn.next()) {
         const int64 s = turn.is_row() ? given.s : 0;
         real* row = given.weights + turn.row * given.s;
         for (int64 j = Turn<GROUP>::lane(); j < s; j += GROUP)
-            row[j] = counts(given, turn.row, j) ? given.scale * row[j] : real(FAR_BELOW);
+            row[j] = counts(given, turn.row, j) ? scale * row[j] : real(FAR_BELOW);
         outputs_of(row, s, row);
     }
 }
 
 // The derivatives by the products of queries and keys, in place of those by the weights.
 extern "C" __global__ void slopes_of_scores(const Scores given) {
+    const real scale = numbers_of(given).scale;
     for (Turn<GROUP> turn(given.n * given.h * given.t); turn.any(); turn.next()) {
         const int64 s = turn.is_row() ? given.s : 0;
         real* row = given.slopes + turn.row * given.s;
         slopes_of(row, given.weights + turn.row * given.s, s, row);
         for (int64 j = Turn<GROUP>::lane(); j < s; j += GROUP)
-            row[j] = counts(given, turn.row, j) ? given.scale * row[j] : real(0);
+            row[j] = counts(given, turn.row, j) ? scale * row[j] : real(0);
     }
 }

@@ -22,10 +22,10 @@ from fastnn.kernels.table.row import implements
 SCORES = Structure(
     "Scores",
     *(Field(name, "int64") for name in ("n", "h", "t", "s", "causal", "mask_sample", "mask_row", "mask_column")),
-    Field("scale", "real"),
     Field("mask", "const real*"),
     Field("weights", "real*"),
     Field("slopes", "real*"),
+    numbers=(Field("scale", "real"),),
 )
 
 

@@ -40,12 +40,12 @@ def modules() -> Iterator[launch.Module]:
 
 def _launches(x: Any, rate: float, names: tuple[str, ...]) -> Chains:
     """What drops some of x, arrays by these names; ``numbers`` of a call are its counters."""
-    (n, c), record = x.shape, MASKED.record(x.dtype)
+    (n, c), dtype, record = x.shape, x.dtype.name, MASKED.record(x.dtype)
     given = record[0]
     given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
 
     def build(chain: Chain, _: Any) -> None:
-        kernel = launch.kernel("dropout.cu", "drop", x.dtype.name, (MASKED,), launch.header("philox.cuh"))
+        kernel = launch.kernel("dropout.cu", "drop", dtype, (MASKED,), launch.header("philox.cuh"))
         chain.add(kernel, blocks(n, c), record, {name: name for name in names}, ("seed", COUNTED.size))
 
     return Chains(names, build)

@@ -37,7 +37,7 @@ def test_lines_are_ours_on_made_data(side, monkeypatch, tmp_path):
     names, failed = side.lines()
     assert failed == {}
     assert {"matmul 128x784x512", "adam_step 1000000"} <= set(names)
-    assert sum(name.startswith("epoch ") for name in names) == 7
+    assert sum(name.startswith("epoch ") for name in names) == 8
     assert not suite.installed(suite.NUMPY)
     assert suite.installed(suite.FASTNN)
 

@@ -36,6 +36,19 @@ def shared():
     return keras.Model([a, b], {"row": L.Dense(2, name="row")(merged), "mean": L.GlobalAveragePooling1D()(steps)})
 
 
+def attention():
+    """Every way to say what is attended to."""
+    a, b = L.Input((4, 6)), L.Input((3, 6))
+    ones = L.Rescaling(0.0, 1.0)(L.Dot(2)([a, a]))
+    y, weights = L.MultiHeadAttention(2, 3, value_dim=5)(
+        a, b, key=b, use_causal_mask=True, return_attention_scores=True
+    )
+    y = L.MultiHeadAttention(2, 3, output_shape=6, use_bias=False)(y, y, attention_mask=ones)
+    y = L.Attention(use_scale=True, score_mode="concat")([y, b])
+    y = L.AdditiveAttention()([y, b, b], use_causal_mask=True)
+    return keras.Model([a, b], {"row": y, "weights": weights})
+
+
 def options(**more):
     """A Dense layer with all that one can have."""
     return L.Dense(
@@ -75,6 +88,7 @@ MODELS = {
     ),
     "frozen": stack(ROW, lambda: L.Dense(3, trainable=False), lambda: L.Dense(2)),
     "graph": shared,
+    "attention": attention,
 }  # fmt: skip
 
 

@@ -146,6 +146,36 @@ def test_an_encoder_learns_and_padding_does_not_count(tmp_path):
     assert np.array_equal(models.load_model(tmp_path / "encoder.safetensors").predict(words, verbose=0), found)
 
 
+ATTENTIONS = {
+    "heads": lambda a: layers.MultiHeadAttention(2, 3)(a, a, use_causal_mask=True),
+    "weights": lambda a: layers.MultiHeadAttention(2, 3)(a, a, return_attention_scores=True),
+    "dot": lambda a: layers.Attention()([a, a], use_causal_mask=True, return_attention_scores=True),
+    "additive": lambda a: layers.AdditiveAttention()([a, a], use_causal_mask=True),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_files_and_clones_have_what_calls_said(name, tmp_path):
+    inputs = layers.Input((4, 5))
+    model, x = models.Model(inputs, ATTENTIONS[name](inputs)), RNG.standard_normal((3, 4, 5)).astype("float32")
+    expected = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    clone = models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    for other in (models.load_model(tmp_path / "model.safetensors"), clone):
+        found = other.predict(x, verbose=0)
+        assert len(found) == len(expected)
+        assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_a_file_that_says_what_calls_do_not_take():
+    inputs = layers.Input((4, 5))
+    config = models.Model(inputs, layers.MultiHeadAttention(2, 3, name="heads")(inputs, inputs)).get_config()
+    config["layers"][1]["arguments"] = {"use_mask": True}
+    with pytest.raises(ValueError, match=r"heads: got arguments .*use_mask.*, wants some of self, query, "):
+        models.Model.from_config(config)
+
+
 def test_bits_do_not_depend_on_threads():
     found = []
     words, labels = texts()
@@ -167,7 +197,11 @@ def test_bits_do_not_depend_on_threads():
     ("call", "error", "message"),
     [
         (lambda: layers.MultiHeadAttention(0, 3), ValueError, "num_heads: got 0"),
-        (lambda: layers.MultiHeadAttention(2, 3, attention_axes=(1,)), ValueError, "attention_axes: got .* wants None"),
+        (
+            lambda: layers.MultiHeadAttention(2, 3, attention_axes=(1, 2)),
+            ValueError,
+            "attention_axes: got .* wants None",
+        ),
         (lambda: layers.MultiHeadAttention(2, 3, flash_attention=True), ValueError, "flash_attention: got True"),
         (lambda: layers.MultiHeadAttention(2, 3, dropout=1.5), ValueError, "rate: got 1.5"),
         (lambda: layers.MultiHeadAttention(2, 3, name="heads")(Q), TypeError, r"heads: got a query alone"),
