@@ -271,7 +271,7 @@ def _by_depth(nodes: Sequence[Node], met: Sequence[Operation]) -> list[Operation
     return sorted(met, key=lambda operation: -of_layer.get(id(operation), 0))
 
 
-def _entry(layer: Operation, calls: Sequence[Any]) -> dict[str, Any]:
+def _entry(layer: Any, calls: Sequence[Any]) -> dict[str, Any]:
     """What a config says of a layer: what makes it, what its calls take, and what they say beside that."""
     arguments = layer.call_arguments()
     return {**(serialize(layer, NAMES) or {}), "calls": calls, **({"arguments": arguments} if arguments else {})}
