@@ -16,7 +16,7 @@ from fastnn.layers.symbols import is_symbolic
 from fastnn.tape import kept
 
 # What calls say beside the inputs.
-CALL_ARGUMENTS = "use_causal_mask", "return_attention_scores"
+CALL_OPTIONS = "use_causal_mask", "return_attention_scores"
 
 
 class _Attention(Layer):
@@ -26,10 +26,12 @@ class _Attention(Layer):
     see no value behind them; calls in graphs of layers all ask for the same.
     """
 
+    call_options = CALL_OPTIONS
+
     def __init__(self, dropout: float = 0.0, seed: int | None = None, **options: Any) -> None:
         self._drops = Dropout(dropout, seed=seed)
         self.dropout, self.seed = self._drops.rate, self._drops.seed
-        # CALL_ARGUMENTS of the last call, and whether there was an attention_mask
+        # CALL_OPTIONS of the last call, and whether there was an attention_mask
         self._asked = False, False, False
         super().__init__(**options)
 
@@ -43,7 +45,7 @@ class _Attention(Layer):
             given is not None,
         )
         if self.nodes and asked != self._asked:
-            names = f"({', '.join(CALL_ARGUMENTS)}, whether there is an attention_mask)"
+            names = f"({', '.join(CALL_OPTIONS)}, whether there is an attention_mask)"
             raise ValueError(f"{self.name}: got {names} = {asked}, wants {self._asked} as in the graph that it is in")
         self._asked = asked
         together = [*inputs, *([] if given is None else [given])]
@@ -114,8 +116,8 @@ class _Attention(Layer):
         return [of_query, None] if self._asked[1] else of_query
 
     def call_arguments(self) -> dict[str, Any]:
-        """Those of ``CALL_ARGUMENTS`` that are True."""
-        return {name: True for name, asked in zip(CALL_ARGUMENTS, self._asked, strict=False) if asked}
+        """Those of ``CALL_OPTIONS`` that are True."""
+        return {name: True for name, asked in zip(CALL_OPTIONS, self._asked, strict=False) if asked}
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -211,6 +211,9 @@ class Operation(WeightLists):
         """Which steps of the outputs count; None where all do, or nobody knows."""
         return None
 
+    # What its calls in a graph may say beside the inputs, by name.
+    call_options: tuple[str, ...] = ()
+
     def call_arguments(self) -> dict[str, Any]:
         """What its calls in a graph said beside the inputs, by name, as a file of the graph holds it."""
         return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 from fastnn import checks
@@ -324,9 +323,9 @@ def _connected(entries: Sequence[Mapping[str, Any]], inputs: Any, outputs: Any) 
 
 def _call_arguments(layer: Operation, given: Any) -> Mapping[str, Any]:
     """Those that a config has of a layer's calls; ValueError for what these do not take."""
-    taken = signature(type(layer).__call__).parameters
-    if not isinstance(given, Mapping) or not given.keys() <= taken.keys():
-        raise ValueError(f"{layer.name}: got arguments {checks.describe(given)}, wants some of {', '.join(taken)}")
+    if not isinstance(given, Mapping) or not given.keys() <= {*layer.call_options}:
+        wants = f"some of {', '.join(layer.call_options)}" if layer.call_options else "none"
+        raise ValueError(f"{layer.name}: got arguments {checks.describe(given)} of its calls, wants {wants}")
     return given
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastnn import checks, constraints, initializers, losses, metrics, optimizers, regularizers
 from fastnn.configurable import custom_objects
-from fastnn.layers.attention import CALL_ARGUMENTS
+from fastnn.layers.attention import CALL_OPTIONS
 from fastnn.layers.cells import CELLS
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import tensors
@@ -181,7 +181,7 @@ def _functional(config: Mapping[str, Any]) -> Model:
 def _arguments(call: Mapping[str, Any], given: Mapping[Any, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Inputs of a call, first states among them, and what attention is told by name; ValueError for anything else."""
     named = {name: value for name, value in call["kwargs"].items() if value not in (None, False)}
-    told = {name: named.pop(name) for name in CALL_ARGUMENTS if name in named}
+    told = {name: named.pop(name) for name in CALL_OPTIONS if name in named}
     told |= {name: _resolved(named.pop(name), given) for name in _INPUTS_BY_NAME if name in named}
     states = named.pop("initial_state", None)
     if named:

@@ -300,11 +300,12 @@ def test_headers_that_are_bent(good, tmp_path):
     ]
     generator = np.random.default_rng(0)
     for place, byte in zip(generator.integers(0, length, 200), generator.integers(0, 256, 200), strict=True):
-        files.append(framed(header[:place] + bytes([byte]) + header[place + 1 :], data))
+        bent = header[:place] + bytes([byte]) + header[place + 1 :]
+        if bent != header and not (header[place : place + 1].isspace() and bytes([byte]).isspace()):
+            files.append(framed(bent, data))
     for content in files:
         path.write_bytes(content)
-        if content != whole:
-            assert not holds(models.load_model, path)
+        assert not holds(models.load_model, path)
 
 
 # ---------------------------------------------------------------------------------------------------- one by one

@@ -171,8 +171,13 @@ def test_files_and_clones_have_what_calls_said(name, tmp_path):
 def test_a_file_that_says_what_calls_do_not_take():
     inputs = layers.Input((4, 5))
     config = models.Model(inputs, layers.MultiHeadAttention(2, 3, name="heads")(inputs, inputs)).get_config()
-    config["layers"][1]["arguments"] = {"use_mask": True}
-    with pytest.raises(ValueError, match=r"heads: got arguments .*use_mask.*, wants some of self, query, "):
+    config["layers"][1]["arguments"] = {"training": True}
+    with pytest.raises(
+        ValueError, match=r"heads: got arguments .*training.* of its calls, wants some of use_causal_ma"
+    ):
+        models.Model.from_config(config)
+    config["layers"][1]["arguments"] = {"use_causal_mask": 2}
+    with pytest.raises(TypeError, match="use_causal_mask: got int 2, wants True or False"):
         models.Model.from_config(config)
 
 
