@@ -23,7 +23,14 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - behind the sk
 REFUSED = (
     *("GroupNormalization", "GroupNormalization of maps", "RMSNormalization", "RandomCrop", "EinsumDense"),
     *("RNN masked", "Bidirectional turned", "TimeDistributed", "own layer", "Dot cosines", "UnitNormalization"),
-    *("CenterCrop larger", "UpSampling2D bilinear", "Attention", "AdditiveAttention", "MultiHeadAttention"),
+    *(
+        "Lambda of waves",
+        "CenterCrop larger",
+        "UpSampling2D bilinear",
+        "Attention",
+        "AdditiveAttention",
+        "MultiHeadAttention",
+    ),
     *(name for name in CASES if name.startswith("Resizing") and "(8, 7)" not in name),
     *(name for name in CASES if name.startswith(("CategoryEncoding", "Discretization"))),
 )
